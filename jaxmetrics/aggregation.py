@@ -1,0 +1,279 @@
+"""Means, sums and counts of values: losses, rewards, token counts.
+
+All are read-outs of one accumulator, `WeightedSum`, and take
+`(values, sample_weight=None, *, mask=None)`. Values of any shape are averaged entry by
+entry; a weight or mask over the leading axes speaks for all entries of its row.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from jaxmetrics import checks
+from jaxmetrics.histogram import Rows, Tally, max_weight, tally
+from jaxmetrics.metric import Accumulator, Readout
+from jaxmetrics.numerics import (
+    add_two_floats,
+    divide_two_floats,
+    read_count,
+    read_total,
+    two_float,
+    two_float_to_float,
+    words_from_counts,
+    words_to_two_floats,
+)
+
+__all__ = ["Count", "Mean", "Sum", "Totals", "WeightedSum"]
+
+
+class SumData(NamedTuple):
+    """What `WeightedSum` keeps."""
+
+    counts: jax.Array  # uint32 (2, 4): rows without weight; the three flags
+    sums: jax.Array  # float32 (2, 2): two-floats of the total and of the weights
+
+
+class Totals(NamedTuple):
+    """What has been summed.
+
+    Attributes:
+      total: Two-float sum of values times weights, shape (2,).
+      weight: Two-float sum of weights, 1 for each row without one, shape (2,).
+    """
+
+    total: jax.Array
+    weight: jax.Array
+
+
+class WeightedSum(Accumulator):
+    """Sums values and weights: the accumulator of `Mean`, `Sum` and `Count`.
+
+    Every batch is summed in integers relative to its largest entry (48 bits), so the
+    order of rows and their sharding do not matter; batches are added as two-floats. An
+    infinite value makes the total infinite; NaN is counted and makes results NaN.
+    """
+
+    def empty(self) -> SumData:
+        """Nothing summed."""
+        return SumData(jnp.zeros((2, 4), jnp.uint32), jnp.zeros((2, 2), jnp.float32))
+
+    def measure(
+        self,
+        values: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        mask: ArrayLike | None = None,
+    ) -> SumData:
+        """The sums of one batch."""
+        x = checks.array(values, "values")
+        weight = None if sample_weight is None else checks.row_weight(sample_weight, x.shape, "values")
+        keep = None if mask is None else checks.row_mask(mask, x.shape, "values")
+        batches = [_flat(part, weight, keep) for part in _exact_parts(x)]
+        tallies = [_sum(_by_sign, entries, 2) for entries in batches]
+        rows, nan, outside, up, down = tallies[0].flags
+        total = _infinity(up, down)
+        for part in tallies:
+            total = add_two_floats(total, _difference(part))
+        weights = jnp.zeros((2,), jnp.float32)
+        if weight is not None:
+            weights = _weights(_sum(_by_weight, batches[0], 1))[:, 0]
+            rows = jnp.zeros_like(rows)
+        counts = words_from_counts(jnp.stack([rows, nan, outside, jnp.zeros_like(nan)]))
+        return SumData(counts, jnp.stack([total, weights], axis=1))
+
+    def value(self, data: SumData) -> Totals:
+        """The total and the weight."""
+        rows = words_to_two_floats(data.counts[:, 0])
+        return Totals(data.sums[:, 0], add_two_floats(rows, data.sums[:, 1]))
+
+    def flags(self, data: SumData) -> jax.Array:
+        """Words of the bad-value counters."""
+        return data.counts[:, 1:]
+
+
+def _exact_parts(x: jax.Array) -> list[jax.Array]:
+    """The values as float32 parts whose sum they are; wide integers need two."""
+    if x.dtype.itemsize < 4 or x.dtype == jnp.float32:
+        return [x.astype(jnp.float32)]
+    if jnp.issubdtype(x.dtype, jnp.integer):
+        low = x & 4095
+        return [(x - low).astype(jnp.float32), low.astype(jnp.float32)]
+    high = x.astype(jnp.float32)
+    low = (x - high.astype(x.dtype)).astype(jnp.float32)
+    return [high, jnp.where(jnp.isfinite(high), low, jnp.zeros_like(low))]
+
+
+class _Entries(NamedTuple):
+    """A batch as vectors of one length."""
+
+    value: jax.Array
+    weight: jax.Array | None
+    keep: jax.Array | None
+
+
+def _flat(value: jax.Array, weight: jax.Array | None, keep: jax.Array | None) -> _Entries:
+    entries = _Entries(value, weight, keep)
+    return jax.tree.map(lambda x: jnp.broadcast_to(x, value.shape).reshape(-1), entries)
+
+
+def _sum(by: Callable[[_Entries], Rows], entries: _Entries, cells: int) -> Tally:
+    """Sums entries by cell, relative to the largest of them."""
+    rows = by(entries)
+    return tally(by, entries, cells=cells, scale=max_weight(rows.weight, rows.cell >= 0))
+
+
+def _by_sign(entries: _Entries) -> Rows:
+    """Magnitudes of values times weights; cell 0 from 0 up, cell 1 below."""
+    x, weight, keep = entries
+    kept = jnp.ones(x.shape, bool) if keep is None else keep
+    nan, outside = jnp.isnan(x), jnp.zeros(x.shape, bool)
+    size = jnp.abs(x)
+    if weight is not None:
+        kept &= weight != 0
+        nan |= jnp.isnan(weight)
+        outside = ((weight < 0) | jnp.isinf(weight)) & ~nan
+        size = size * weight
+    fine = kept & ~nan & ~outside
+    finite = fine & jnp.isfinite(size)
+    cell = jnp.where(finite, (x < 0).astype(jnp.int32), np.int32(-1))
+    infinite = fine & ~finite
+    flags = (fine, kept & nan, kept & outside, infinite & (x > 0), infinite & (x < 0))
+    return Rows(cell, flags, size)
+
+
+def _by_weight(entries: _Entries) -> Rows:
+    """The weights of the entries that `_by_sign` sums."""
+    fine = _by_sign(entries).flags[0]
+    return Rows(jnp.where(fine, np.int32(0), np.int32(-1)), (fine,), entries.weight)
+
+
+def _weights(sums: Tally) -> jax.Array:
+    assert sums.weights is not None
+    return sums.weights
+
+
+def _difference(sums: Tally) -> jax.Array:
+    positive, negative = _weights(sums)[:, 0], _weights(sums)[:, 1]
+    return add_two_floats(positive, -negative)
+
+
+def _infinity(up: jax.Array, down: jax.Array) -> jax.Array:
+    """Infinity, as a two-float, where infinite entries were counted; NaN for both signs."""
+    plus = jnp.where(up > 0, np.float32(np.inf), np.float32(0))
+    minus = jnp.where(down > 0, np.float32(-np.inf), np.float32(0))
+    return two_float(plus + minus)
+
+
+class _SumReadout(Readout):
+    """A formula over the total and the weight."""
+
+    @property
+    def accumulator(self) -> WeightedSum:
+        """One for all sums and means."""
+        return WeightedSum()
+
+
+class Mean(_SumReadout):
+    """The weighted mean of values.
+
+    `sum(w * x) / sum(w)` over all entries `x` of all batches, with `w` = 1 where no
+    `sample_weight` is given. In the unit of the values. Any order, any cut into batches
+    and any sharding give the same mean to about 1e-7 of it.
+
+    Args:
+      zero_division: The mean of nothing; NaN unless given.
+      name: What errors call the metric.
+      dtype: A float dtype for the result.
+
+    The inputs are `values` of any shape, `sample_weight` and `mask`. NaN in a value or a
+    negative or infinite weight makes the mean NaN and is counted; an infinite value
+    makes it infinite.
+
+    Example:
+      >>> import jaxmetrics as jm
+      >>> print(jm.Mean()(values=[1.0, 3.0, 8.0], sample_weight=[1, 1, 0]))
+      2.0
+
+    References:
+      Keras, `keras.metrics.Mean`; two-float sums after Dekker (1971).
+    """
+
+    zero_division: float = math.nan
+
+    def checked(self) -> dict[str, Any]:
+        """Checks the value of nothing."""
+        zero = checks.number(self.zero_division, "zero_division", nan=True)
+        return {**super().checked(), "zero_division": zero}
+
+    def formula(self, value: Totals) -> jax.Array:
+        """Total by weight, to the last bit."""
+        return divide_two_floats(value.total, value.weight, self.zero_division)
+
+
+class Sum(_SumReadout):
+    """The weighted sum of values.
+
+    `sum(w * x)` over all entries `x` of all batches; 0 when there are none. In the unit
+    of the values, to about 1e-7 of the sum of their magnitudes. NaN in a value or a
+    negative or infinite weight makes the sum NaN and is counted.
+
+    Args:
+      name: What errors call the metric.
+      dtype: A float dtype, or int32 or uint32 for sums of integers; saturates at the
+        ends of an integer's range, where a NaN sum is the least likely integer.
+
+    The inputs are `values` of any shape, `sample_weight` and `mask`.
+
+    Example:
+      >>> import jaxmetrics as jm
+      >>> print(jm.Sum(dtype="int32")(values=[1, 3, 8], mask=[True, True, False]))
+      4
+
+    References:
+      Keras, `keras.metrics.Sum`.
+    """
+
+    integer_results: ClassVar[bool] = True
+
+    def read(self, data: SumData) -> jax.Array:
+        """The total in the metric's dtype."""
+        return read_total(data.sums[:, 0], self.dtype)
+
+    def formula(self, value: Totals) -> jax.Array:
+        """The total."""
+        return two_float_to_float(value.total)
+
+
+class Count(_SumReadout):
+    """How many entries there were, or how much they weigh.
+
+    The number of entries, exact to 2^53, plus the sum of the weights of those that came
+    with `sample_weight`; 0 when there are none. Masked entries, and entries of weight 0,
+    do not count. A NaN value makes it NaN.
+
+    Args:
+      name: What errors call the metric.
+      dtype: A float dtype, or int32 or uint32 for an exact integer that saturates.
+
+    The inputs are `values` of any shape, `sample_weight` and `mask`.
+
+    Example:
+      >>> import jaxmetrics as jm
+      >>> print(jm.Count(dtype="int32")(values=[5.0, 7.0], mask=[True, False]))
+      1
+    """
+
+    integer_results: ClassVar[bool] = True
+
+    def read(self, data: SumData) -> jax.Array:
+        """The count in the metric's dtype, without passing through a float."""
+        return read_count(data.counts[:, 0], data.sums[:, 1], self.dtype)
+
+    def formula(self, value: Totals) -> jax.Array:
+        """The weight."""
+        return two_float_to_float(value.weight)

@@ -1,0 +1,320 @@
+"""Checks of options and shapes, and the sentences they raise.
+
+Options are checked and normalised when a metric is made; shapes and dtypes while it is
+traced. Every sentence states what was expected, what came and the way out; the metric
+that was called puts its name in front.
+"""
+
+import dataclasses
+import math
+import operator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+__all__ = [
+    "align",
+    "array",
+    "boolean",
+    "choice",
+    "class_axis",
+    "dtype",
+    "fraction",
+    "integer",
+    "naming",
+    "number",
+    "numbers",
+    "row_mask",
+    "row_weight",
+]
+
+
+class Refusal(Exception):
+    """What a check raises; the metric that was called puts its name in front."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(sentence)
+        self.sentence = sentence
+        self.name = ""
+        self.part: Any = None  # of several accumulators, the one that refused
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.sentence}" if self.name else self.sentence
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.sentence,), self.__dict__
+
+
+class Mismatch(Refusal, ValueError):
+    """Arguments or options that do not fit the metric or each other."""
+
+
+class WrongKind(Refusal, TypeError):
+    """Arguments or options of a kind that the metric cannot take."""
+
+
+@contextmanager
+def naming(name: str) -> Iterator[None]:
+    """Puts a name in front of what a check inside raises; the outermost one stays."""
+    try:
+        yield
+    except Refusal as error:
+        error.name = name
+        raise
+
+
+@contextmanager
+def in_part(part: Any) -> Iterator[None]:
+    """Notes which of several accumulators refused."""
+    try:
+        yield
+    except Refusal as error:
+        error.part = error.part or part
+        raise
+
+
+def keyword(default: Any) -> Any:
+    """A keyword-only option of a metric."""
+    return dataclasses.field(default=default, kw_only=True)
+
+
+# --- options -------------------------------------------------------------------------
+
+
+def _concrete(value: Any, option: str) -> Any:
+    if isinstance(value, jax.core.Tracer):
+        raise WrongKind(
+            f"{option} is an option and has to be known before tracing, but a traced "
+            "value came; make the metric outside the jitted function, or mark the "
+            "argument static."
+        )
+    return value
+
+
+def integer(value: Any, option: str, least: int) -> int:
+    """An integer option of at least `least`."""
+    try:
+        if isinstance(_concrete(value, option), bool | np.bool_):
+            raise TypeError
+        result = operator.index(value)
+    except TypeError:
+        raise WrongKind(f"{option} must be an integer >= {least}; got {value!r}.") from None
+    if result < least:
+        raise Mismatch(f"{option} must be an integer >= {least}; got {value!r}.")
+    return result
+
+
+def optional_integer(value: Any, option: str, least: int) -> int | None:
+    """An integer option that may be left out."""
+    return None if value is None else integer(value, option, least)
+
+
+def boolean(value: Any, option: str) -> bool:
+    """A True or False option."""
+    if not isinstance(_concrete(value, option), bool | np.bool_):
+        raise WrongKind(f"{option} must be True or False; got {value!r}.")
+    return bool(value)
+
+
+def number(value: Any, option: str, *, nan: bool = False) -> float:
+    """A real number option; NaN only where `nan` says that it means something."""
+    if isinstance(_concrete(value, option), str | bytes | bool | np.bool_):
+        raise WrongKind(f"{option} must be a number; got {value!r}.")
+    try:
+        result = float(value)
+    except TypeError:
+        raise WrongKind(f"{option} must be a number; got {value!r}.") from None
+    if math.isnan(result) and not nan:
+        raise Mismatch(f"{option} must be a number; got NaN.")
+    return math.nan if math.isnan(result) else result + 0.0  # one NaN, one zero
+
+
+def fraction(value: Any, option: str) -> float:
+    """A number in [0, 1], as the shortest decimal of its float32."""
+    result = number(value, option)
+    if not 0 <= result <= 1:
+        raise Mismatch(f"{option} must be in [0, 1]; got {value!r}.")
+    return float(str(np.float32(result))) + 0.0
+
+
+def numbers(value: Any, option: str) -> tuple[Any, ...]:
+    """One number or several, as a tuple; lists, tuples and arrays are welcome."""
+    _concrete(value, option)
+    if isinstance(value, str | bytes | dict | set):
+        raise WrongKind(f"{option} must be a number or a sequence of numbers; got {value!r}.")
+    if isinstance(value, np.ndarray | jax.Array):
+        value = np.asarray(value)
+        if value.ndim > 1:
+            raise Mismatch(f"{option} must have one axis; got shape {value.shape}.")
+        value = value.tolist()
+    try:
+        result = tuple(value) if np.iterable(value) else (value,)
+    except TypeError:
+        result = (value,)
+    if not result:
+        raise Mismatch(f"{option} must hold at least one number; got {value!r}.")
+    return result
+
+
+def fractions(value: Any, option: str) -> tuple[float, ...]:
+    """One number in [0, 1] or several, as a tuple; the offenders are listed."""
+    values = numbers(value, option)
+    normal, offenders = [], []
+    for x in values:
+        try:
+            normal.append(fraction(x, option))
+        except Refusal:
+            _concrete(x, option)
+            offenders.append(x)
+    if offenders:
+        raise Mismatch(f"{option} must be in [0, 1]; got {offenders!r}.")
+    return tuple(normal)
+
+
+def choice(value: Any, option: str, choices: Sequence[str | None]) -> Any:
+    """One of a few strings."""
+    if isinstance(value, jax.core.Tracer) or value not in choices:
+        raise Mismatch(f"{option} must be one of {list(choices)!r}; got {value!r}.")
+    return value
+
+
+def dtype(value: Any, *, integers: bool = False) -> np.dtype | None:
+    """A result dtype: None or a float; int32 and uint32 where results are counts."""
+    if value is None:
+        return None
+    try:
+        result = np.dtype(value)
+    except TypeError:
+        raise WrongKind(f"dtype must be a dtype or None; got {value!r}.") from None
+    if result == np.float64 and not jax.config.jax_enable_x64:
+        raise Mismatch(
+            "dtype float64 needs 64-bit types; enable them with "
+            "jax.config.update('jax_enable_x64', True), or use float32."
+        )
+    if jnp.issubdtype(result, jnp.floating):
+        return result
+    if integers and result in (np.int32, np.uint32):
+        return result
+    what = "a float dtype, int32 or uint32" if integers else "a float dtype"
+    raise WrongKind(f"dtype must be {what}; got {result.name}.")
+
+
+# --- arguments -----------------------------------------------------------------------
+
+
+def array(value: ArrayLike, argument: str) -> jax.Array:
+    """Real numbers or booleans as an array through which no gradient flows."""
+    try:
+        result = jnp.asarray(value)
+    except (TypeError, ValueError):
+        raise WrongKind(
+            f"{argument} must be an array of numbers; got {type(value).__name__}."
+        ) from None
+    if not (jnp.issubdtype(result.dtype, jnp.number) or result.dtype == jnp.bool_):
+        raise WrongKind(f"{argument} must hold numbers; got dtype {result.dtype}.")
+    if jnp.issubdtype(result.dtype, jnp.complexfloating):
+        raise WrongKind(f"{argument} must hold real numbers; got dtype {result.dtype}.")
+    return jax.lax.stop_gradient(result)
+
+
+def align(y_true: jax.Array, y_pred: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Gives both one shape: a trailing axis of 1 that only one of them has is dropped."""
+    true, pred = y_true, y_pred
+    if pred.ndim == true.ndim + 1 and pred.shape[-1] == 1:
+        pred = pred.reshape(pred.shape[:-1])
+    elif true.ndim == pred.ndim + 1 and true.shape[-1] == 1:
+        true = true.reshape(true.shape[:-1])
+    if true.shape != pred.shape:
+        raise Mismatch(_disagreement(y_true, y_pred))
+    return true, pred
+
+
+def _disagreement(y_true: jax.Array, y_pred: jax.Array) -> str:
+    sentence = (
+        f"y_true and y_pred must have one shape; got y_true {y_true.shape} and "
+        f"y_pred {y_pred.shape}. "
+    )
+    if y_pred.ndim == y_true.ndim + 1 and y_pred.shape[:-1] == y_true.shape:
+        classes = y_pred.shape[-1]
+        return sentence + (
+            f"If y_true holds class ids, pass jax.nn.one_hot(y_true, {classes}); if "
+            "y_pred should have one score per row, select it first."
+        )
+    return sentence + "Reshape or slice one of them; nothing is broadcast."
+
+
+def row_weight(weight: ArrayLike, shape: tuple[int, ...], of: str) -> jax.Array:
+    """Weights as float32 with the rank of `shape`, each axis 1 or equal."""
+    result = array(weight, "sample_weight")
+    return _for_rows(result, "sample_weight", shape, of).astype(jnp.float32)
+
+
+def row_mask(mask: ArrayLike, shape: tuple[int, ...], of: str) -> jax.Array:
+    """A mask (True keeps) with the rank of `shape`, each axis 1 or equal."""
+    result = array(mask, "mask")
+    if result.dtype != jnp.bool_:
+        raise WrongKind(
+            f"mask must be boolean (True keeps a row); got dtype {result.dtype}. "
+            "Pass mask != 0, or sample_weight for weights."
+        )
+    return _for_rows(result, "mask", shape, of)
+
+
+def _for_rows(x: jax.Array, argument: str, shape: tuple[int, ...], of: str) -> jax.Array:
+    """Fits a scalar, an array of the same rank, or one over the leading axes."""
+    rank = len(shape)
+    if x.ndim == 0:
+        return x.reshape((1,) * rank)
+    if x.ndim == rank and all(a in (1, b) for a, b in zip(x.shape, shape, strict=True)):
+        return x
+    leading = x.shape
+    while leading and leading[-1] == 1 and leading != shape[: len(leading)]:
+        leading = leading[:-1]
+    if leading == shape[: len(leading)]:
+        return x.reshape(leading + (1,) * (rank - len(leading)))
+    raise Mismatch(
+        f"{argument} must be a scalar, have the shape of {of} with any axis 1, or cover "
+        f"the leading axes; got {argument} {x.shape} and {of} {shape}. "
+        f"Reshape {argument}, or withhold it with with_inputs({argument}=None)."
+    )
+
+
+def class_axis(
+    shape: tuple[int, ...],
+    *,
+    top_k: int | None = None,
+    class_id: int | None = None,
+    num_classes: int | None = None,
+) -> None:
+    """Checks that the options about classes fit the last axis."""
+    for option, value in (("class_id", class_id), ("num_classes", num_classes)):
+        if value is not None and len(shape) < 2:
+            raise Mismatch(
+                f"{option}={value} needs y_true and y_pred of shape (..., classes); "
+                f"got {shape}. Pass one score per class."
+            )
+    if not shape:
+        if top_k is not None:
+            raise Mismatch(f"top_k={top_k} needs an axis of classes; got shape ().")
+        return
+    classes = shape[-1]
+    if num_classes is not None and num_classes != classes:
+        raise Mismatch(
+            f"num_classes={num_classes}, but the last axis of y_true and y_pred "
+            f"{shape} has {classes} entries; make the metric with num_classes={classes}."
+        )
+    if top_k is not None and top_k > classes:
+        raise Mismatch(
+            f"top_k={top_k} exceeds the {classes} classes in the last axis of {shape}; "
+            f"use top_k <= {classes}."
+        )
+    if class_id is not None and class_id >= classes:
+        raise Mismatch(
+            f"class_id={class_id} is not one of the {classes} classes in the last axis "
+            f"of {shape}; use 0 <= class_id < {classes}."
+        )

@@ -1,0 +1,347 @@
+"""The accumulator of counts at thresholds, which confusion metrics and curves share.
+
+Each row falls into one cell: its class, its label, and how many thresholds lie below
+its score. All four counts at all thresholds are sums of cells.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.typing import ArrayLike
+
+from jaxmetrics import checks
+from jaxmetrics.checks import Mismatch
+from jaxmetrics.histogram import Rows, max_weight, tally
+from jaxmetrics.metric import Accumulator
+from jaxmetrics.numerics import (
+    cumulative_two_floats,
+    cumulative_words,
+    read_count,
+    words_from_counts,
+)
+
+__all__ = ["ConfusionCounts", "Counts", "even_thresholds"]
+
+# --- thresholds ----------------------------------------------------------------------
+
+
+class EvenGrid(NamedTuple):
+    """Evenly spaced thresholds 0, 1/(T-1), ..., 1, as their number T."""
+
+    number: int
+
+
+@functools.lru_cache(maxsize=256)
+def even_thresholds(num_thresholds: int) -> tuple[float, ...]:
+    """The evenly spaced thresholds that `AUC` and the curves use.
+
+    The i-th is the largest float32 score `s` with `s * (T - 1) <= i` in float32, which is
+    `i / (T - 1)` or the float next to it. So a score's place on the grid is one
+    multiplication, and exact. Metrics with these thresholds share the state of `AUC`.
+
+    Args:
+      num_thresholds: How many, at least 2.
+
+    Returns:
+      Thresholds from 0 to 1, increasing.
+
+    Example:
+      >>> import jaxmetrics as jm
+      >>> jm.even_thresholds(5)
+      (0.0, 0.25, 0.5, 0.75, 1.0)
+    """
+    with checks.naming("even_thresholds"):
+        last = checks.integer(num_thresholds, "num_thresholds", 2) - 1
+    place = np.arange(num_thresholds, dtype=np.float32)
+    values = place / np.float32(last)
+    up, down = np.float32(2), np.float32(-1)
+    for _ in range(4):  # the jump lies within an ulp or two of the quotient
+        higher = np.nextafter(values, up)
+        values = np.where(higher * np.float32(last) <= place, higher, values)
+    for _ in range(4):
+        values = np.where(values * np.float32(last) > place, np.nextafter(values, down), values)
+    values[0] = 0.0
+    return tuple(float(str(x)) for x in values)
+
+
+def _normal_grid(thresholds: tuple[float, ...]) -> EvenGrid | tuple[float, ...]:
+    """Sorted distinct thresholds; even ones by their number alone."""
+    distinct = tuple(sorted(set(thresholds)))
+    if len(distinct) >= 3 and distinct == even_thresholds(len(distinct)):
+        return EvenGrid(len(distinct))
+    return distinct
+
+
+def _thresholds_below(score: jax.Array, grid: EvenGrid | tuple[float, ...]) -> jax.Array:
+    """How many thresholds are strictly below each score; int32."""
+    if isinstance(grid, EvenGrid):
+        place = jnp.ceil(score * np.float32(grid.number - 1))
+        return jnp.clip(place, 0, grid.number).astype(jnp.int32)
+    if len(grid) <= 16:
+        return sum((score > np.float32(t)).astype(jnp.int32) for t in grid)  # type: ignore[return-value]
+    table = np.asarray(grid, np.float32)
+    return jnp.searchsorted(table, score, side="left", method="scan_unrolled").astype(jnp.int32)
+
+
+# --- the accumulator -----------------------------------------------------------------
+
+
+class Counts(NamedTuple):
+    """What a formula sees: the four counts, weights included, as floats.
+
+    Each has the shape of the thresholds (none for a single one), then of the classes
+    (none without `num_classes`).
+    """
+
+    true_positives: jax.Array
+    false_positives: jax.Array
+    true_negatives: jax.Array
+    false_negatives: jax.Array
+
+
+class CountsData(NamedTuple):
+    """What `ConfusionCounts` keeps, packed into two leaves.
+
+    The cells of a `(classes, 2, thresholds + 1)` table, flattened: class, label, and
+    number of thresholds below the score. After the counts come the three flags.
+    """
+
+    counts: jax.Array  # uint32 (2, cells + 3): exact words
+    weights: jax.Array  # float32 (2, cells): two-floats
+
+
+class ConfusionCounts(Accumulator):
+    """True and false positives and negatives at thresholds.
+
+    Counts are exact to 2^53; weighted rows are summed apart, as two-floats, and both may
+    be mixed. As a metric its value is a `Counts`, which makes it the start of metrics
+    of one's own: `ConfusionCounts().map(function)`.
+
+    Args:
+      thresholds: A number in [0, 1] or several, kept in increasing order; 0.5 unless
+        given. With `top_k` alone, whatever is among the top k is positive.
+      top_k: Only the k highest scores of the last axis may be positive; of equal scores
+        the first.
+      class_id: Counts this entry of the last axis alone.
+      num_classes: Counts every entry of the last axis, of this size, on its own.
+      from_logits: Scores are logits, and pass through a sigmoid first.
+      highest_only: Only the highest scores of the last axis are positive, all of them
+        where several are equal; no thresholds then.
+
+    Example:
+      >>> import jaxmetrics as jm
+      >>> counts = jm.ConfusionCounts()(y_true=[0, 1, 1, 1], y_pred=[1, 0, 1, 1])
+      >>> print(counts.true_positives, counts.false_negatives)
+      2.0 1.0
+    """
+
+    thresholds: Any = None
+    top_k: int | None = None
+    class_id: int | None = None
+    num_classes: int | None = None
+    from_logits: bool = False
+    highest_only: bool = False
+
+    def checked(self) -> dict[str, Any]:
+        """Checks every option and brings equal accumulators to one form."""
+        if self.class_id is not None and self.num_classes is not None:
+            raise Mismatch("class_id selects one class and num_classes keeps all; give one.")
+        if self.highest_only and (self.thresholds, self.top_k) != (None, None):
+            raise Mismatch("highest_only takes neither thresholds nor top_k.")
+        selects = self.top_k is not None or self.highest_only
+        return {
+            "thresholds": self._checked_grid(selects),
+            "top_k": checks.optional_integer(self.top_k, "top_k", 1),
+            "class_id": checks.optional_integer(self.class_id, "class_id", 0),
+            "num_classes": checks.optional_integer(self.num_classes, "num_classes", 1),
+            "from_logits": checks.boolean(self.from_logits, "from_logits"),
+            "highest_only": checks.boolean(self.highest_only, "highest_only"),
+        }
+
+    def _checked_grid(self, selects: bool) -> Any:
+        if isinstance(self.thresholds, EvenGrid):
+            return EvenGrid(checks.integer(self.thresholds.number, "num_thresholds", 2))
+        if self.thresholds is None:
+            return None if selects else (0.5,)
+        return _normal_grid(checks.fractions(self.thresholds, "thresholds"))
+
+    @property
+    def grid(self) -> EvenGrid | tuple[float, ...]:
+        """The thresholds, sorted; what was selected lies above minus infinity."""
+        return (-np.inf,) if self.thresholds is None else self.thresholds
+
+    @property
+    def grid_size(self) -> int:
+        """The number of thresholds."""
+        return self.grid.number if isinstance(self.grid, EvenGrid) else len(self.grid)
+
+    @property
+    def threshold_values(self) -> tuple[float, ...]:
+        """The thresholds, increasing."""
+        return even_thresholds(self.grid.number) if isinstance(self.grid, EvenGrid) else self.grid
+
+    @property
+    def _shape(self) -> tuple[int, int, int]:
+        return self.num_classes or 1, 2, self.grid_size + 1
+
+    def empty(self) -> CountsData:
+        """Nothing counted."""
+        cells = int(np.prod(self._shape))
+        return CountsData(jnp.zeros((2, cells + 3), jnp.uint32), jnp.zeros((2, cells), jnp.float32))
+
+    def measure(
+        self,
+        y_true: ArrayLike,
+        y_pred: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        mask: ArrayLike | None = None,
+    ) -> CountsData:
+        """The counts of one batch."""
+        entries = self._entries(y_true, y_pred, sample_weight, mask)
+        cells = int(np.prod(self._shape))
+        scale = None
+        if entries.weight is not None:
+            scale = max_weight(entries.weight, entries.keep)
+        sums = tally(self._rows, entries, cells=cells, scale=scale)
+        counts = words_from_counts(jnp.concatenate([sums.counts, sums.flags]))
+        weights = jnp.zeros((2, cells), jnp.float32) if sums.weights is None else sums.weights
+        return CountsData(counts, weights)
+
+    def _entries(
+        self,
+        y_true: ArrayLike,
+        y_pred: ArrayLike,
+        sample_weight: ArrayLike | None,
+        mask: ArrayLike | None,
+    ) -> "_Entries":
+        """Checks the batch, applies selections and lays it out as rows."""
+        true, pred = checks.align(checks.array(y_true, "y_true"), checks.array(y_pred, "y_pred"))
+        shape, of = true.shape, "y_true and y_pred"
+        weight = None if sample_weight is None else checks.row_weight(sample_weight, shape, of)
+        keep = None if mask is None else checks.row_mask(mask, shape, of)
+        checks.class_axis(
+            shape, top_k=self.top_k, class_id=self.class_id, num_classes=self.num_classes
+        )
+        selected = self._selected(pred)
+        entries = jax.tree.map(
+            lambda x: jnp.broadcast_to(x, shape), _Entries(true, pred, selected, weight, keep)
+        )
+        if self.class_id is not None:
+            entries = jax.tree.map(lambda x: x[..., self.class_id], entries)
+        rows = (-1,) if self.num_classes is None else (-1, self.num_classes)
+        return jax.tree.map(lambda x: x.reshape(rows), entries)
+
+    def _selected(self, pred: jax.Array) -> jax.Array | None:
+        """Which scores may be positive: the top k, or the highest; None for all."""
+        if self.top_k is None and not self.highest_only:
+            return None
+        if not pred.ndim:
+            raise Mismatch("an axis of classes is needed; got y_pred ().")
+        pred = _widened(pred)
+        if self.highest_only:
+            # Keras's rule: all that equal the highest, unless that is zero.
+            return (pred >= jnp.max(pred, axis=-1, keepdims=True)) & (jnp.abs(pred) > 1e-9)
+        _, top = lax.top_k(pred, self.top_k)
+        return jnp.any(top[..., None] == jnp.arange(pred.shape[-1]), axis=-2)
+
+    def _rows(self, entries: "_Entries") -> Rows:
+        """The cell of each entry; what cannot be counted is flagged instead."""
+        true, pred, selected, weight, keep = entries
+        if true.dtype == jnp.bool_:
+            positive, outside = true, jnp.zeros_like(true)
+        else:
+            positive = true == 1
+            outside = ~positive & (true != 0)
+        nan = _is_nan(true) | _is_nan(pred)
+        if weight is not None:
+            nan |= jnp.isnan(weight)
+            outside |= (weight < 0) | jnp.isinf(weight)
+            kept = weight != 0 if keep is None else keep & (weight != 0)
+        else:
+            kept = jnp.ones_like(nan) if keep is None else keep
+        below, unusual = self._place(pred)
+        if selected is not None:
+            below = jnp.where(selected, below, 0)
+        classes, _, places = self._shape
+        cell = below + jnp.where(positive, np.int32(places), np.int32(0))
+        if classes > 1:
+            cell += 2 * places * lax.broadcasted_iota(jnp.int32, cell.shape, 1)
+        flags = (kept & nan, kept & outside & ~nan, kept & unusual & ~nan)
+        return Rows(jnp.where(kept & ~nan & ~outside, cell, np.int32(-1)), flags, weight)
+
+    def _place(self, pred: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """How many thresholds are below each score, and whether it is outside [0, 1]."""
+        if pred.dtype == jnp.bool_:
+            return jnp.where(pred, np.int32(self._shape[2] - 1), np.int32(0)), jnp.zeros_like(pred)
+        score = _widened(pred)
+        if self.from_logits:
+            return _thresholds_below(jax.nn.sigmoid(score), self.grid), jnp.zeros(score.shape, bool)
+        return _thresholds_below(score, self.grid), (score < 0) | (score > 1)
+
+    def flags(self, data: CountsData) -> jax.Array:
+        """Words of the bad-value counters."""
+        return data.counts[:, -3:]
+
+    def tables(self, data: CountsData) -> tuple[jax.Array, jax.Array]:
+        """Words and two-floats of the cells, each `(2, classes, 2, thresholds + 1)`."""
+        words = data.counts[:, :-3].reshape(2, *self._shape)
+        return words, data.weights.reshape(2, *self._shape)
+
+    def totals(self, data: CountsData) -> tuple[jax.Array, jax.Array]:
+        """Words and two-floats of the four counts, each `(2, 4, thresholds, classes)`.
+
+        In the order of `Counts`. Sums of cells and never differences, so exact counts
+        stay exact and weights lose nothing.
+        """
+        return tuple(
+            _four_counts(x, running)
+            for x, running in zip(
+                self.tables(data), (cumulative_words, cumulative_two_floats), strict=True
+            )
+        )  # type: ignore[return-value]
+
+    def value(self, data: CountsData) -> Counts:
+        """The four counts as floats, thresholds increasing."""
+        words, weights = self.totals(data)
+        return Counts(*self.squeezed(read_count(words, weights, None)))
+
+    def order(self, thresholds: tuple[float, ...]) -> np.ndarray:
+        """Where these thresholds are on the sorted grid."""
+        return np.searchsorted(self.threshold_values, thresholds)
+
+    def squeezed(self, x: jax.Array) -> jax.Array:
+        """`(4, thresholds, classes)` without the axes that were not asked for."""
+        if self.num_classes is None:
+            x = x[..., 0]
+        return x[:, 0] if x.shape[1] == 1 else x
+
+
+class _Entries(NamedTuple):
+    """A batch laid out as `(rows,)`, or `(rows, classes)` where classes are kept apart."""
+
+    true: jax.Array
+    pred: jax.Array
+    selected: jax.Array | None
+    weight: jax.Array | None
+    keep: jax.Array | None
+
+
+def _four_counts(x: jax.Array, running: Any) -> jax.Array:
+    """Counts above and up to each threshold, from cells `(2, classes, 2, places)`."""
+    above = running(x, reverse=True)[..., 1:]  # (2, classes, 2, thresholds)
+    up_to = running(x)[..., :-1]
+    four = [above[..., 1, :], above[..., 0, :], up_to[..., 0, :], up_to[..., 1, :]]
+    return jnp.swapaxes(jnp.stack(four, axis=1), -1, -2)
+
+
+def _widened(x: jax.Array) -> jax.Array:
+    return x if x.dtype == jnp.float32 else x.astype(jnp.float32)
+
+
+def _is_nan(x: jax.Array) -> jax.Array:
+    return jnp.isnan(x) if jnp.issubdtype(x.dtype, jnp.floating) else jnp.zeros(x.shape, bool)

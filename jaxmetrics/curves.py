@@ -1,0 +1,639 @@
+"""Areas under curves, values at a fixed operating point, and the curves themselves.
+
+All are read from `ConfusionCounts` at a grid of thresholds; with the default grid they
+share one state. A threshold at or below every score ("everything is positive") and one
+above ("nothing is") end the curves, so that scores of exactly 0 and 1 count.
+
+A binned area is as good as its grid: where scores crowd between two thresholds, it is
+not. `summation_method` "minoring" and "majoring" bound the error.
+"""
+
+import abc
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxmetrics import checks
+from jaxmetrics.checks import Mismatch, WrongKind
+from jaxmetrics.counts import ConfusionCounts, Counts, EvenGrid
+from jaxmetrics.metric import Readout
+from jaxmetrics.numerics import divide, float_dtype
+
+__all__ = [
+    "AUC",
+    "OperatingThreshold",
+    "PrecisionAtRecall",
+    "PrecisionRecallCurve",
+    "PrecisionRecallPoints",
+    "ROCCurve",
+    "ROCPoints",
+    "RecallAtPrecision",
+    "SensitivityAtSpecificity",
+    "SpecificityAtSensitivity",
+]
+
+
+def _grid(num_thresholds: int, thresholds: Any) -> Any:
+    """What `ConfusionCounts` takes: an even grid by its number, others as they are."""
+    return EvenGrid(num_thresholds) if thresholds is None else thresholds
+
+
+# --- areas ---------------------------------------------------------------------------
+
+
+class AUC(Readout):
+    """The area under the ROC, precision-recall or precision-recall-gain curve.
+
+    The counts at T thresholds give points of the curve; the area between two points is
+    summed by one of three rules. In [0, 1]; higher is better; 0.5 is a coin under ROC.
+
+    * ROC: `sum_i (FPR_i - FPR_{i+1}) * m(TPR_i, TPR_{i+1})`, with `m` the mean
+      (interpolation), the minimum (minoring) or the maximum (majoring).
+    * PR: with interpolation, true positives are taken to grow linearly with all
+      positives between two points, and precision follows (Davis and Goadrich). The
+      others are `sum_i (R_i - R_{i+1}) * m(P_i, P_{i+1})`.
+    * PRGAIN: as ROC, over recall gain `1 - (P/N) FN/TP` and precision gain
+      `1 - (P/N) FP/TP`, with P and N the numbers of positives and negatives.
+
+    The area is that of the binned scores. Where scores crowd between two thresholds it
+    can be far from the exact one: set `thresholds` where the scores are.
+
+    Args:
+      num_thresholds: How many evenly spaced thresholds, at least 2.
+      curve: "ROC", "PR" or "PRGAIN".
+      summation_method: "interpolation", "minoring" or "majoring".
+      thresholds: Thresholds in [0, 1] instead of the even ones; the two ends,
+        everything and nothing, are added.
+      multi_label: Areas of each label of `(rows, num_labels)`, averaged. Without it,
+        all entries count as one binary problem.
+      num_labels: The number of labels; needed with `multi_label`, and with
+        `label_weights` without it.
+      label_weights: One weight of at least 0 for each label: of its area in the
+        average with `multi_label`, of its entries otherwise.
+      from_logits: Scores are logits, and pass through a sigmoid first.
+      zero_division: The area where it does not exist, NaN unless given: without
+        positives, and under ROC and PRGAIN without negatives. Labels without an area are left
+        out of the average, unless this is a number.
+      name: What errors call the metric.
+      dtype: A float dtype for the result.
+
+    Example:
+      >>> import jaxmetrics as jm
+      >>> print(jm.AUC(num_thresholds=3)(y_true=[0, 0, 1, 1], y_pred=[0, 0.5, 0.3, 0.9]))
+      0.75
+
+    References:
+      Keras, `keras.metrics.AUC`; Davis and Goadrich (2006), The relationship between
+      precision-recall and ROC curves; Flach and Kull (2015), Precision-recall-gain
+      curves.
+    """
+
+    num_thresholds: int = 200
+    curve: str = "ROC"
+    summation_method: str = "interpolation"
+    thresholds: Any = checks.keyword(None)
+    multi_label: bool = checks.keyword(False)
+    num_labels: int | None = checks.keyword(None)
+    label_weights: Any = checks.keyword(None)
+    from_logits: bool = checks.keyword(False)
+    zero_division: float = checks.keyword(float("nan"))
+
+    def checked(self) -> dict[str, Any]:
+        """Checks every option."""
+        curve = self.curve.upper() if isinstance(self.curve, str) else self.curve
+        method = self.summation_method
+        options = {
+            "num_thresholds": checks.integer(self.num_thresholds, "num_thresholds", 2),
+            "curve": checks.choice(curve, "curve", ("ROC", "PR", "PRGAIN")),
+            "summation_method": checks.choice(
+                method.lower() if isinstance(method, str) else method,
+                "summation_method",
+                ("interpolation", "minoring", "majoring"),
+            ),
+            "multi_label": checks.boolean(self.multi_label, "multi_label"),
+            "num_labels": checks.optional_integer(self.num_labels, "num_labels", 1),
+            "zero_division": checks.number(self.zero_division, "zero_division", nan=True),
+        }
+        if self.thresholds is not None:
+            options["thresholds"] = checks.fractions(self.thresholds, "thresholds")
+        if self.label_weights is not None:
+            options["label_weights"] = self._checked_label_weights()
+        elif self.multi_label and self.num_labels is None:
+            raise WrongKind("multi_label=True needs num_labels, the size of the last axis.")
+        elif self.num_labels is not None and not self.multi_label:
+            raise Mismatch("num_labels needs multi_label=True or label_weights.")
+        return {**super().checked(), **options}
+
+    def _checked_label_weights(self) -> tuple[float, ...]:
+        weights = tuple(
+            checks.number(w, "label_weights")
+            for w in checks.numbers(self.label_weights, "label_weights")
+        )
+        if min(weights) < 0:
+            raise Mismatch(f"label_weights must not be negative; got {weights}.")
+        if self.num_labels is not None and len(weights) != self.num_labels:
+            raise Mismatch(
+                f"label_weights must hold num_labels={self.num_labels} weights; got {len(weights)}."
+            )
+        return weights
+
+    @property
+    def accumulator(self) -> ConfusionCounts:
+        """Counts on the grid, label by label where labels differ."""
+        labels = self.num_labels
+        if self.label_weights is not None:
+            labels = len(self.label_weights)
+        return ConfusionCounts(
+            _grid(self.num_thresholds, self.thresholds),
+            num_classes=labels,
+            from_logits=self.from_logits,
+        )
+
+    def formula(self, c: Counts) -> jax.Array:
+        """The area, or the average of the labels' areas."""
+        c = _with_ends(c, self.accumulator, inner_only=self.thresholds is None)
+        weights = None
+        if self.label_weights is not None:
+            weights = jnp.asarray(np.asarray(self.label_weights), c.true_positives.dtype)
+            if not self.multi_label:
+                c = Counts(*(jnp.sum(x * weights[None, :], axis=-1) for x in c))
+        area = self._area(c)
+        if not self.multi_label:
+            return area
+        weights = jnp.ones_like(area) if weights is None else weights
+        weights = jnp.where(jnp.isnan(area), jnp.zeros_like(weights), weights)
+        area = jnp.where(weights > 0, area, jnp.zeros_like(area))
+        return divide(jnp.sum(weights * area), jnp.sum(weights), self.zero_division)
+
+    def _area(self, c: Counts) -> jax.Array:
+        """The area, for each label, where it exists."""
+        positives = c.true_positives[0]
+        exists = positives > 0
+        if self.curve != "PR":
+            exists &= c.false_positives[0] > 0
+        if self.curve == "PR" and self.summation_method == "interpolation":
+            area = _interpolated_pr_area(c)
+        else:
+            area = _summed_area(*_CURVES[self.curve](c), self.summation_method)
+        return jnp.where(exists, area, jnp.asarray(self.zero_division, area.dtype))
+
+
+def _with_ends(c: Counts, accumulator: ConfusionCounts, *, inner_only: bool) -> Counts:
+    """Counts with the ends added: at index 0 everything is positive, at -1 nothing.
+
+    The even grid's own first and last threshold, 0 and 1, give way to the ends.
+    """
+    if accumulator.grid_size == 1:
+        c = Counts(*(x[None] for x in c))
+    positives, negatives = c.true_positives + c.false_negatives, c.false_positives + c.true_negatives
+    positives, negatives = positives[:1], negatives[:1]
+    if inner_only:
+        c = Counts(*(x[1:-1] for x in c))
+    zero = jnp.zeros_like(positives)
+    return Counts(
+        jnp.concatenate([positives, c.true_positives, zero]),
+        jnp.concatenate([negatives, c.false_positives, zero]),
+        jnp.concatenate([zero, c.true_negatives, negatives]),
+        jnp.concatenate([zero, c.false_negatives, positives]),
+    )
+
+
+def _roc(c: Counts) -> tuple[jax.Array, jax.Array]:
+    """False and true positive rates."""
+    x = divide(c.false_positives, c.false_positives + c.true_negatives)
+    return x, divide(c.true_positives, c.true_positives + c.false_negatives)
+
+
+def _precision_recall(c: Counts) -> tuple[jax.Array, jax.Array]:
+    """Recall and precision."""
+    x = divide(c.true_positives, c.true_positives + c.false_negatives)
+    return x, divide(c.true_positives, c.true_positives + c.false_positives)
+
+
+def _precision_recall_gain(c: Counts) -> tuple[jax.Array, jax.Array]:
+    """Recall gain and precision gain (Flach and Kull, 2015, section 4)."""
+    scale = divide(c.true_positives[:1] + c.false_negatives[:1], c.false_positives[:1])
+    x = 1 - scale * divide(c.false_negatives, c.true_positives)
+    y = 1 - scale * divide(c.false_positives, c.true_positives)
+    none = c.true_positives == 0
+    x = jnp.where(none, jnp.zeros_like(x), x)
+    return jnp.maximum(x, 0), jnp.where(none, jnp.ones_like(y), y)
+
+
+_CURVES = {"ROC": _roc, "PR": _precision_recall, "PRGAIN": _precision_recall_gain}
+
+
+def _summed_area(x: jax.Array, y: jax.Array, method: str) -> jax.Array:
+    """The area under y over decreasing x."""
+    left, right = y[:-1], y[1:]
+    heights = {
+        "interpolation": (left + right) / 2,
+        "minoring": jnp.minimum(left, right),
+        "majoring": jnp.maximum(left, right),
+    }
+    return jnp.sum((x[:-1] - x[1:]) * heights[method], axis=0)
+
+
+def _interpolated_pr_area(c: Counts) -> jax.Array:
+    """Area under precision with TP linear in TP + FP between points.
+
+    On an interval, with P = TP + FP and slope = dTP / dP, precision is
+    slope + intercept / P; its integral over recall has the closed form below.
+    """
+    predicted = c.true_positives + c.false_positives
+    gained = c.true_positives[:-1] - c.true_positives[1:]
+    slope = divide(gained, predicted[:-1] - predicted[1:])
+    intercept = c.true_positives[1:] - slope * predicted[1:]
+    both = (predicted[:-1] > 0) & (predicted[1:] > 0)
+    ratio = jnp.where(both, divide(predicted[:-1], predicted[1:]), jnp.ones_like(slope))
+    area = slope * (gained + intercept * jnp.log(ratio))
+    return divide(jnp.sum(area, axis=0), c.true_positives[0] + c.false_negatives[0])
+
+
+# --- values at a fixed operating point -----------------------------------------------
+
+
+class _AtFixedValue(Readout):
+    """The best of one statistic over the thresholds where another is large enough."""
+
+    fixed: ClassVar[str]  # the name of the option that holds the target
+
+    def checked(self) -> dict[str, Any]:
+        """Checks the target and the number of thresholds."""
+        targets = checks.fractions(getattr(self, self.fixed), self.fixed)
+        several = np.ndim(getattr(self, self.fixed)) > 0
+        number = checks.integer(self.num_thresholds, "num_thresholds", 1)
+        options = {self.fixed: targets if several else targets[0], "num_thresholds": number}
+        return {**super().checked(), **options}
+
+    @property
+    def accumulator(self) -> ConfusionCounts:
+        """Counts on the even grid; a single threshold is 0.5."""
+        grid = EvenGrid(self.num_thresholds) if self.num_thresholds > 1 else 0.5
+        return ConfusionCounts(grid, class_id=self.class_id, from_logits=self.from_logits)
+
+    @abc.abstractmethod
+    def statistics(self, c: Counts) -> tuple[jax.Array, jax.Array]:
+        """What is maximised, and what is held at the target or above."""
+
+    def best(self, c: Counts) -> tuple[jax.Array, jax.Array]:
+        """The best value and its index on the grid, -1 where no threshold qualifies.
+
+        Of equally good thresholds the one with the best held statistic, then the lowest.
+        """
+        target = getattr(self, self.fixed)
+        if self.num_thresholds == 1:
+            c = Counts(*(x[None] for x in c))
+        value, held = self.statistics(c)
+        if isinstance(target, tuple):
+            held, value = held[None], value[None]  # (1, thresholds)
+        feasible = held >= np.asarray(target, held.dtype)[..., None]
+        reached = jnp.where(feasible, value, jnp.zeros_like(value) - 1)
+        top = jnp.max(reached, axis=-1, keepdims=True)
+        index = jnp.argmax(jnp.where(reached == top, held, jnp.zeros_like(held) - 1), axis=-1)
+        top = top[..., 0]
+        return jnp.maximum(top, 0), jnp.where(top < 0, -1, index)
+
+    def formula(self, c: Counts) -> jax.Array:
+        """The best value."""
+        return self.best(c)[0]
+
+    @property
+    def operating_threshold(self) -> "OperatingThreshold":
+        """A metric over the same state: the threshold that the value is reached at."""
+        return OperatingThreshold(self)
+
+
+class OperatingThreshold(Readout):
+    """The threshold at which an at-fixed-value metric reaches its value.
+
+    In [0, 1]; NaN where no threshold qualifies. Of equally good thresholds the one with
+    the best held statistic, then the lowest.
+
+    Args:
+      metric: `PrecisionAtRecall` or one of its kin.
+      name: What errors call the metric.
+      dtype: A float dtype for the result.
+
+    Example:
+      >>> import jaxmetrics as jm
+      >>> at = jm.PrecisionAtRecall(0.5, num_thresholds=5)
+      >>> batch = dict(y_true=[0, 0, 1, 1], y_pred=[0.1, 0.6, 0.3, 0.9])
+      >>> print(at(**batch), at.operating_threshold(**batch))
+      1.0 0.75
+    """
+
+    metric: _AtFixedValue
+
+    @property
+    def accumulator(self) -> ConfusionCounts:
+        """The metric's."""
+        return self.metric.accumulator
+
+    def formula(self, c: Counts) -> jax.Array:
+        """The threshold at the best index."""
+        _, index = self.metric.best(c)
+        thresholds = jnp.asarray(np.asarray(self.accumulator.threshold_values), float_dtype())
+        missing = jnp.asarray(jnp.nan, thresholds.dtype)
+        return jnp.where(index < 0, missing, thresholds[index])
+
+
+class PrecisionAtRecall(_AtFixedValue):
+    """The best precision at which recall is high enough.
+
+    `max over thresholds t with R(t) >= recall of P(t)`, over evenly spaced thresholds, in
+    [0, 1]. Higher is better. 0 where no threshold qualifies; `operating_threshold` is
+    the metric of the threshold itself.
+
+    Args:
+      recall: The least recall, in [0, 1], or several for one value each.
+      num_thresholds: How many evenly spaced thresholds; a single one is 0.5.
+      class_id: Reads this entry of the last axis alone.
+      from_logits: Scores are logits, and pass through a sigmoid first.
+      name: What errors call the metric.
+      dtype: A float dtype for the result.
+
+    Example:
+      >>> import jaxmetrics as jm
+      >>> batch = dict(y_true=[0, 0, 0, 1, 1], y_pred=[0, 0.3, 0.8, 0.3, 0.8])
+      >>> print(jm.PrecisionAtRecall(0.5)(**batch))
+      0.5
+
+    References:
+      Keras, `keras.metrics.PrecisionAtRecall`.
+    """
+
+    recall: Any
+    num_thresholds: int = 200
+    class_id: int | None = None
+    from_logits: bool = checks.keyword(False)
+
+    fixed: ClassVar[str] = "recall"
+
+    def statistics(self, c: Counts) -> tuple[jax.Array, jax.Array]:
+        """Precision, and recall."""
+        return _precision(c), _recall(c)
+
+
+class RecallAtPrecision(_AtFixedValue):
+    """The best recall at which precision is high enough.
+
+    `max over thresholds t with P(t) >= precision of R(t)`, over evenly spaced thresholds, in
+    [0, 1]. Higher is better. 0 where no threshold qualifies; `operating_threshold` is
+    the metric of the threshold itself.
+
+    Args:
+      precision: The least precision, in [0, 1], or several for one value each.
+      num_thresholds: How many evenly spaced thresholds; a single one is 0.5.
+      class_id: Reads this entry of the last axis alone.
+      from_logits: Scores are logits, and pass through a sigmoid first.
+      name: What errors call the metric.
+      dtype: A float dtype for the result.
+
+    Example:
+      >>> import jaxmetrics as jm
+      >>> batch = dict(y_true=[0, 0, 1, 1], y_pred=[0, 0.5, 0.3, 0.9])
+      >>> print(jm.RecallAtPrecision(0.8)(**batch))
+      0.5
+
+    References:
+      Keras, `keras.metrics.RecallAtPrecision`.
+    """
+
+    precision: Any
+    num_thresholds: int = 200
+    class_id: int | None = None
+    from_logits: bool = checks.keyword(False)
+
+    fixed: ClassVar[str] = "precision"
+
+    def statistics(self, c: Counts) -> tuple[jax.Array, jax.Array]:
+        """Recall, and precision."""
+        return _recall(c), _precision(c)
+
+
+class SensitivityAtSpecificity(_AtFixedValue):
+    """The best sensitivity (recall) at which specificity is high enough.
+
+    `max over thresholds t with TNR(t) >= specificity of TPR(t)`, over evenly spaced thresholds, in
+    [0, 1]. Higher is better. 0 where no threshold qualifies; `operating_threshold` is
+    the metric of the threshold itself.
+
+    Args:
+      specificity: The least specificity, in [0, 1], or several for one value each.
+      num_thresholds: How many evenly spaced thresholds; a single one is 0.5.
+      class_id: Reads this entry of the last axis alone.
+      from_logits: Scores are logits, and pass through a sigmoid first.
+      name: What errors call the metric.
+      dtype: A float dtype for the result.
+
+    Example:
+      >>> import jaxmetrics as jm
+      >>> batch = dict(y_true=[0, 0, 0, 1, 1], y_pred=[0, 0.3, 0.8, 0.3, 0.8])
+      >>> print(jm.SensitivityAtSpecificity(0.5)(**batch))
+      0.5
+
+    References:
+      Keras, `keras.metrics.SensitivityAtSpecificity`.
+    """
+
+    specificity: Any
+    num_thresholds: int = 200
+    class_id: int | None = None
+    from_logits: bool = checks.keyword(False)
+
+    fixed: ClassVar[str] = "specificity"
+
+    def statistics(self, c: Counts) -> tuple[jax.Array, jax.Array]:
+        """Sensitivity, and specificity."""
+        return _recall(c), _specificity(c)
+
+
+class SpecificityAtSensitivity(_AtFixedValue):
+    """The best specificity at which sensitivity (recall) is high enough.
+
+    `max over thresholds t with TPR(t) >= sensitivity of TNR(t)`, over evenly spaced thresholds, in
+    [0, 1]. Higher is better. 0 where no threshold qualifies; `operating_threshold` is
+    the metric of the threshold itself.
+
+    Args:
+      sensitivity: The least sensitivity, in [0, 1], or several for one value each.
+      num_thresholds: How many evenly spaced thresholds; a single one is 0.5.
+      class_id: Reads this entry of the last axis alone.
+      from_logits: Scores are logits, and pass through a sigmoid first.
+      name: What errors call the metric.
+      dtype: A float dtype for the result.
+
+    Example:
+      >>> import jaxmetrics as jm
+      >>> batch = dict(y_true=[0, 0, 0, 1, 1], y_pred=[0, 0.3, 0.8, 0.3, 0.8])
+      >>> print(jm.SpecificityAtSensitivity(0.5)(**batch))
+      0.6666667
+
+    References:
+      Keras, `keras.metrics.SpecificityAtSensitivity`.
+    """
+
+    sensitivity: Any
+    num_thresholds: int = 200
+    class_id: int | None = None
+    from_logits: bool = checks.keyword(False)
+
+    fixed: ClassVar[str] = "sensitivity"
+
+    def statistics(self, c: Counts) -> tuple[jax.Array, jax.Array]:
+        """Specificity, and sensitivity."""
+        return _specificity(c), _recall(c)
+
+
+def _precision(c: Counts) -> jax.Array:
+    return divide(c.true_positives, c.true_positives + c.false_positives)
+
+
+def _recall(c: Counts) -> jax.Array:
+    return divide(c.true_positives, c.true_positives + c.false_negatives)
+
+
+def _specificity(c: Counts) -> jax.Array:
+    return divide(c.true_negatives, c.true_negatives + c.false_positives)
+
+
+# --- the curves ----------------------------------------------------------------------
+
+
+class ROCPoints(NamedTuple):
+    """Points of an ROC curve, from "nothing is positive" to "everything is".
+
+    Attributes:
+      false_positive_rate: Increasing, from 0 to 1.
+      true_positive_rate: Increasing, from 0 to 1.
+      thresholds: Decreasing, from inf to -inf.
+    """
+
+    false_positive_rate: jax.Array
+    true_positive_rate: jax.Array
+    thresholds: jax.Array
+
+
+class PrecisionRecallPoints(NamedTuple):
+    """Points of a precision-recall curve, from "everything is positive" to "nothing is".
+
+    Attributes:
+      precision: The last is 1, by convention.
+      recall: Decreasing, from 1 to 0.
+      thresholds: Increasing, from -inf to inf.
+    """
+
+    precision: jax.Array
+    recall: jax.Array
+    thresholds: jax.Array
+
+
+class _Curve(Readout):
+    """A curve over a grid of thresholds, ends included."""
+
+    num_thresholds: int = 200
+    thresholds: Any = checks.keyword(None)
+    class_id: int | None = checks.keyword(None)
+    num_classes: int | None = checks.keyword(None)
+    from_logits: bool = checks.keyword(False)
+
+    def checked(self) -> dict[str, Any]:
+        """Checks the grid; the accumulator checks the rest."""
+        options: dict[str, Any] = super().checked()
+        options["num_thresholds"] = checks.integer(self.num_thresholds, "num_thresholds", 2)
+        if self.thresholds is not None:
+            options["thresholds"] = checks.fractions(self.thresholds, "thresholds")
+        return options
+
+    @property
+    def accumulator(self) -> ConfusionCounts:
+        """Counts on the grid."""
+        return ConfusionCounts(
+            _grid(self.num_thresholds, self.thresholds),
+            class_id=self.class_id,
+            num_classes=self.num_classes,
+            from_logits=self.from_logits,
+        )
+
+    def points(self, c: Counts) -> tuple[Counts, jax.Array]:
+        """The counts with both ends, and the thresholds."""
+        values = self.accumulator.threshold_values
+        values = values[1:-1] if self.thresholds is None else values
+        thresholds = jnp.asarray(np.asarray([-np.inf, *values, np.inf]), float_dtype())
+        return _with_ends(c, self.accumulator, inner_only=self.thresholds is None), thresholds
+
+
+class ROCCurve(_Curve):
+    """The ROC curve: true positive rate over false positive rate at each threshold.
+
+    `TPR = TP / (TP + FN)` and `FPR = FP / (FP + TN)`, each in [0, 1] and 0 without
+    positives or negatives.
+
+    Args:
+      num_thresholds: How many evenly spaced thresholds, at least 2.
+      thresholds: Thresholds in [0, 1] instead of the even ones; the two ends are added.
+      class_id: Reads this entry of the last axis alone.
+      num_classes: One curve for each entry of the last axis, of this size.
+      from_logits: Scores are logits, and pass through a sigmoid first.
+      name: What errors call the metric.
+      dtype: A float dtype for the result.
+
+    Returns:
+      From `compute`, a `ROCPoints` of `(num_thresholds,)` arrays, `(num_thresholds,
+      num_classes)` with classes.
+
+    Example:
+      >>> import jaxmetrics as jm
+      >>> curve = jm.ROCCurve(3)(y_true=[0, 0, 1, 1], y_pred=[0, 0.5, 0.3, 0.9])
+      >>> print(curve.false_positive_rate, curve.true_positive_rate)
+      [0. 0. 1.] [0.  0.5 1. ]
+
+    References:
+      Fawcett (2006), An introduction to ROC analysis.
+    """
+
+    def formula(self, c: Counts) -> ROCPoints:
+        """Both rates, false positive rate increasing."""
+        c, thresholds = self.points(c)
+        x, y = _roc(c)
+        return ROCPoints(x[::-1], y[::-1], thresholds[::-1])
+
+
+class PrecisionRecallCurve(_Curve):
+    """The precision-recall curve: precision over recall at each threshold.
+
+    `P = TP / (TP + FP)` and `R = TP / (TP + FN)`, each in [0, 1]; precision of nothing
+    predicted is 0 inside the curve, and 1 at its end, by convention.
+
+    Args:
+      num_thresholds: How many evenly spaced thresholds, at least 2.
+      thresholds: Thresholds in [0, 1] instead of the even ones; the two ends are added.
+      class_id: Reads this entry of the last axis alone.
+      num_classes: One curve for each entry of the last axis, of this size.
+      from_logits: Scores are logits, and pass through a sigmoid first.
+      name: What errors call the metric.
+      dtype: A float dtype for the result.
+
+    Returns:
+      From `compute`, a `PrecisionRecallPoints` of `(num_thresholds,)` arrays,
+      `(num_thresholds, num_classes)` with classes.
+
+    Example:
+      >>> import jaxmetrics as jm
+      >>> curve = jm.PrecisionRecallCurve(3)(y_true=[0, 0, 1, 1], y_pred=[0, 0.5, 0.3, 0.9])
+      >>> print(curve.precision, curve.recall)
+      [0.5 1.  1. ] [1.  0.5 0. ]
+
+    References:
+      Davis and Goadrich (2006), The relationship between precision-recall and ROC
+      curves; scikit-learn, `precision_recall_curve`.
+    """
+
+    def formula(self, c: Counts) -> PrecisionRecallPoints:
+        """Both, recall decreasing."""
+        c, thresholds = self.points(c)
+        recall, precision = _precision_recall(c)
+        return PrecisionRecallPoints(precision.at[-1].set(1), recall, thresholds)

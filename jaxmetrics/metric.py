@@ -1,0 +1,812 @@
+"""The contract: accumulators own states, read-outs are formulas over them.
+
+A metric is a frozen value of options with five pure functions: `init`, `update`,
+`merge`, `all_reduce` and `compute`. There are two kinds:
+
+* an `Accumulator` owns a state and says what is summed and how two states merge;
+* a `Readout` is one formula over an accumulator's value. Read-outs whose accumulators
+  are equal by value read the same state.
+
+The rest are metrics made of metrics: `Mapped`, `Arithmetic`, `Wired`. They know only
+the contract.
+"""
+
+import abc
+import dataclasses
+import functools
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, ClassVar, NamedTuple, TypeVar, dataclass_transform
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import checkify
+
+from jaxmetrics import checks
+from jaxmetrics.checks import Mismatch, WrongKind
+from jaxmetrics.numerics import add_counts, add_two_floats, carry, divide, words_to_int
+from jaxmetrics.reduction import AxisName, reduce_over
+from jaxmetrics.state import State, check_owner, check_template, fingerprint
+
+__all__ = ["Accumulator", "Metric", "Readout", "Validity"]
+
+Self = TypeVar("Self", bound="Metric")
+
+
+class Validity(NamedTuple):
+    """How many bad values a state has seen; int32, saturating.
+
+    Attributes:
+      nan: Rows with a NaN in them; they make the result NaN.
+      outside_domain: Rows with a label, class id or weight that cannot be; they make
+        the result NaN.
+      outside_range: Scores outside [0, 1]; counted, and compared as they are.
+    """
+
+    nan: jax.Array
+    outside_domain: jax.Array
+    outside_range: jax.Array
+
+
+@dataclass_transform(
+    frozen_default=True,
+    eq_default=False,
+    field_specifiers=(dataclasses.field, checks.keyword),
+)
+class Metric(abc.ABC):
+    """A frozen value of options with pure functions over an immutable state.
+
+    Every subclass becomes a frozen dataclass of its annotated fields, hashable, equal
+    by type and options, and static under `jax.jit`: equal metrics share one trace,
+    however often they are rebuilt. A class is abstract or final, never both.
+    """
+
+    laws_waived: ClassVar[Mapping[str, str]] = MappingProxyType({})
+
+    def __init_subclass__(cls, *, own_init: bool = False, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for base in cls.__bases__:
+            if issubclass(base, Metric) and not inspect.isabstract(base) and base is not Metric:
+                raise TypeError(
+                    f"{cls.__name__} derives from {base.__name__}, which is final; derive "
+                    f"from its base {base.__bases__[0].__name__}, or use "
+                    f"{base.__name__}(...).map(function)."
+                )
+        if "__init__" in cls.__dict__ and not own_init:
+            raise TypeError(
+                f"{cls.__name__} defines __init__, which would hide its options from "
+                "equality and hashing; declare options as annotated fields instead."
+            )
+        dataclasses.dataclass(frozen=True, eq=False, repr=False, init=not own_init)(cls)
+        jax.tree_util.register_static(cls)
+
+    def __post_init__(self) -> None:
+        with checks.naming(type(self).__name__):
+            self._set(**{f.name: _plain(self, f) for f in dataclasses.fields(self)})
+            self._set(**self.checked())
+            for name, value in self._options():
+                _require_hashable(name, value)
+            _ = self.accumulator  # checks the options that it takes
+
+    def _set(self, **options: Any) -> None:
+        for name, value in options.items():
+            object.__setattr__(self, name, value)
+
+    def checked(self) -> dict[str, Any]:
+        """The options that need a check, checked and normalised."""
+        return {}
+
+    # --- a value: equality, hash, repr, pickle ---------------------------------------
+
+    def _options(self) -> list[tuple[str, Any]]:
+        return [(f.name, getattr(self, f.name)) for f in dataclasses.fields(self)]
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        if not isinstance(other, Metric) or type(self) is not type(other):
+            return NotImplemented
+        pairs = zip(self._options(), other._options(), strict=True)
+        return all(type(a) is type(b) and (a,) == (b,) for (_, a), (_, b) in pairs)
+
+    def __hash__(self) -> int:
+        return hash((type(self).__qualname__, *(value for _, value in self._options())))
+
+    def __repr__(self) -> str:
+        defaults = {f.name: f.default for f in dataclasses.fields(self)}
+        shown = [
+            f"{name}={_named(value)}"
+            for name, value in self._options()
+            if not (type(value) is type(defaults[name]) and (value,) == (defaults[name],))
+        ]
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
+        return _rebuild, (type(self), dict(self._options()))
+
+    @property
+    def label(self) -> str:
+        """What errors call this metric."""
+        return type(self).__name__
+
+    # --- the contract ----------------------------------------------------------------
+
+    @property
+    @abc.abstractmethod
+    def accumulator(self) -> "Accumulator":
+        """What owns the state that this metric reads."""
+
+    def init(self) -> State:
+        """The state that has seen nothing: final shapes, strong dtypes, own buffers.
+
+        Valid as the first carry of a `scan`, as a donated argument and as a template
+        for restoring a checkpoint.
+        """
+        return State(self.accumulator.empty(), self.accumulator)
+
+    def update(self, state: State, *args: Any, **kwargs: Any) -> State:
+        """The state after one more batch; `state` itself is left as it was.
+
+        Args:
+          state: What `init`, `update`, `merge` or `all_reduce` returned.
+          *args: The batch, as the accumulator's `measure` takes it.
+          **kwargs: The same by name, which reads better.
+
+        Raises:
+          ValueError: At trace time, where shapes disagree or the state is foreign.
+          TypeError: At trace time, where an input is missing, unknown or no number.
+        """
+        with checks.naming(self.label):
+            self._check(state)
+            owner = self.accumulator
+            return State(owner.extend(state.data, *args, **kwargs), owner)
+
+    def merge(self, state: State, other: State) -> State:
+        """The state that has seen what both have seen; associative, `init()` is neutral."""
+        with checks.naming(self.label):
+            self._check(state)
+            self._check(other)
+            owner = self.accumulator
+            return State(owner.combine(state.data, other.data), owner)
+
+    def all_reduce(self, state: State, axis_name: AxisName) -> State:
+        """The merge over all devices along `axis_name`, the same on each of them.
+
+        Inside `shard_map`, `pmap` or `vmap(axis_name=...)`, once, after the last update.
+        Under `check_vma=True` a state that is already reduced is returned as it is;
+        elsewhere reducing twice counts every device twice.
+        """
+        with checks.naming(self.label):
+            self._check(state)
+            owner = self.accumulator
+            return State(owner.reduce(state.data, axis_name), owner)
+
+    def compute(self, state: State) -> Any:
+        """The metric's value; a pure read, as often as you like.
+
+        NaN where the state has seen a NaN, a label or weight outside its domain; see
+        `validity`.
+        """
+        with checks.naming(self.label):
+            self._check(state)
+            return self.result(state.data)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """The value of one batch: `compute(update(init(), ...))`."""
+        return self.compute(self.update(self.init(), *args, **kwargs))
+
+    def validity(self, state: State) -> Any:
+        """How many bad values the state has seen since `init()`: a `Validity`."""
+        with checks.naming(self.label):
+            self._check(state)
+            return self.accumulator.problems(state.data)
+
+    def debug_check(self, state: State) -> None:
+        """Raises under `checkify` if the state has seen bad values; elsewhere does nothing.
+
+        To be called where the error should be raised, inside a function that
+        `jax.experimental.checkify.checkify` transforms. Without it the call is inert,
+        but keeps a jitted function off JAX's fast dispatch; so `update` never does it.
+        """
+        with checks.naming(self.label):
+            self._check(state)
+        for part in self.accumulator.parts:
+            flags = part.flags(part.assemble(_by_key(self.accumulator, state.data)))
+            for i, sentence in enumerate(_BAD_VALUES if flags is not None else ()):
+                checkify.debug_check(
+                    jnp.all(flags[:, i] == 0), f"{self.label}: {sentence}"
+                )
+
+    # --- for metrics made of metrics --------------------------------------------------
+
+    @abc.abstractmethod
+    def read(self, data: Any) -> Any:
+        """The value of the accumulator's data, whatever bad rows it has seen."""
+
+    def result(self, data: Any) -> Any:
+        """The value, NaN where the data has seen what has no value."""
+        return _poison(self.read(data), self.accumulator.is_valid(data))
+
+    def _check(self, state: Any) -> None:
+        owner = self.accumulator
+        check_owner(state, owner)
+        check_template(state.data, functools.partial(_template, owner))
+
+    def map(self, function: Callable[..., Any]) -> "Metric":
+        """A metric whose value is `function` of this one's, over the same state.
+
+        Args:
+          function: Pure and jittable. A named function keeps the metric equal when it is
+            rebuilt; each evaluation of a lambda is a new function and a new trace.
+
+        Example:
+          >>> import jaxmetrics as jm
+          >>> def missed(c):
+          ...     return jm.divide(c.false_negatives, c.false_negatives + c.true_positives)
+          >>> print(jm.ConfusionCounts().map(missed)(y_true=[1, 1], y_pred=[0.9, 0.1]))
+          0.5
+        """
+        return Mapped(self, function)
+
+    def with_inputs(self, **names: str | None) -> "Metric":
+        """The same metric under other input names, for `Collection` and its like.
+
+        Args:
+          **names: For each of the metric's inputs the name it is passed by; None
+            withholds an optional one, such as the mask of rows from a scalar loss.
+
+        Example:
+          >>> import jaxmetrics as jm
+          >>> loss = jm.Mean().with_inputs(values="loss")
+          >>> print(loss(loss=[1.0, 3.0]))
+          2.0
+        """
+        return Wired(self, tuple(sorted(names.items())))
+
+    def __add__(self, other: Any) -> "Metric":
+        return _arithmetic("+", self, other)
+
+    def __radd__(self, other: Any) -> "Metric":
+        return _arithmetic("+", other, self)
+
+    def __sub__(self, other: Any) -> "Metric":
+        return _arithmetic("-", self, other)
+
+    def __rsub__(self, other: Any) -> "Metric":
+        return _arithmetic("-", other, self)
+
+    def __mul__(self, other: Any) -> "Metric":
+        return _arithmetic("*", self, other)
+
+    def __rmul__(self, other: Any) -> "Metric":
+        return _arithmetic("*", other, self)
+
+    def __truediv__(self, other: Any) -> "Metric":
+        return _arithmetic("/", self, other)
+
+    def __rtruediv__(self, other: Any) -> "Metric":
+        return _arithmetic("/", other, self)
+
+    def __pow__(self, other: Any) -> "Metric":
+        return _arithmetic("**", self, other)
+
+    def __neg__(self) -> "Metric":
+        return _arithmetic("*", -1.0, self)
+
+
+class Accumulator(Metric):
+    """Owns a state: what is summed, how exactly, how two states merge.
+
+    A subclass defines `empty`, `measure` and `value`; where its leaves are exact words
+    (uint32) and two-floats (float32), the rest is derived.
+    """
+
+    @property
+    def accumulator(self) -> "Accumulator":
+        """Itself."""
+        return self
+
+    @property
+    def parts(self) -> tuple["Accumulator", ...]:
+        """The accumulators that it consists of; one, unless it is a joint one."""
+        return (self,)
+
+    @functools.cached_property
+    def key(self) -> str:
+        """Its name in key paths: the class, and a hash of the options that are not default."""
+        text = repr(self)
+        name = type(self).__name__
+        return name if text == f"{name}()" else f"{name}-{fingerprint(text)}"
+
+    @property
+    def inputs(self) -> Mapping[str, bool]:
+        """The names that `measure` takes, each with whether it is required."""
+        parameters = list(inspect.signature(type(self).measure).parameters.values())[1:]
+        return {p.name: p.default is p.empty for p in parameters}
+
+    @abc.abstractmethod
+    def empty(self) -> Any:
+        """The data that has seen nothing."""
+
+    @abc.abstractmethod
+    def measure(self, *args: Any, **kwargs: Any) -> Any:
+        """The data of one batch alone."""
+
+    def combine(self, data: Any, other: Any) -> Any:
+        """The data of both: words and two-floats, added leaf by leaf."""
+        return jax.tree.map(_add_leaves, data, other)
+
+    @abc.abstractmethod
+    def value(self, data: Any) -> Any:
+        """What read-outs are formulas over."""
+
+    def flags(self, data: Any) -> jax.Array | None:
+        """Words `(2, 3)` that count bad values (see `Validity`), or None."""
+        return None
+
+    def extend(self, data: Any, *args: Any, **kwargs: Any) -> Any:
+        """The data after one more batch."""
+        self._check_call(args, kwargs)
+        return self.combine(data, self.measure(*args, **kwargs))
+
+    def reduce(self, data: Any, axis_name: AxisName) -> Any:
+        """The data of all devices along the axis."""
+        reduced = reduce_over(data, axis_name, self.combine)
+        return self.combine(reduced, self.empty())  # carries the summed words
+
+    def read(self, data: Any) -> Any:
+        """An accumulator's own value as a metric is what its read-outs see."""
+        return self.value(data)
+
+    def assemble(self, by_key: Mapping[str, Any]) -> Any:
+        """Its data out of the data of several accumulators."""
+        return by_key[self.key]
+
+    def is_valid(self, data: Any) -> jax.Array | None:
+        """Whether the data has a value: no NaN, nothing outside its domain."""
+        flags = self.flags(data)
+        return None if flags is None else jnp.all(flags[:, :2] == 0)
+
+    def problems(self, data: Any) -> Any:
+        """The `Validity` of the data."""
+        flags = self.flags(data)
+        if flags is None:
+            flags = jnp.zeros((2, 3), jnp.uint32)
+        return Validity(*words_to_int(carry(flags), np.dtype(np.int32)))
+
+    def _check_call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        signature = inspect.signature(self.measure)
+        try:
+            signature.bind(*args, **kwargs)
+        except TypeError as error:
+            names = ", ".join(n if required else f"{n}=None" for n, required in self.inputs.items())
+            raise WrongKind(f"update takes ({names}); {error}.") from None
+
+
+class Readout(Metric):
+    """One formula over an accumulator's value.
+
+    Args:
+      name: What errors call the metric; the class name unless given.
+      dtype: The dtype of the result; the default float dtype unless given.
+    """
+
+    name: str | None = checks.keyword(None)
+    dtype: Any = checks.keyword(None)
+
+    integer_results: ClassVar[bool] = False
+
+    @property
+    def label(self) -> str:
+        """The name that it was given, or its class's."""
+        return self.name or type(self).__name__
+
+    def checked(self) -> dict[str, Any]:
+        """Checks the name and the dtype."""
+        if self.name is not None and not isinstance(self.name, str):
+            raise WrongKind(f"name must be a string; got {self.name!r}.")
+        return {"dtype": checks.dtype(self.dtype, integers=self.integer_results)}
+
+    @abc.abstractmethod
+    def formula(self, value: Any, /) -> Any:
+        """The metric, from the accumulator's value."""
+
+    def read(self, data: Any) -> Any:
+        """The formula's result in the metric's dtype."""
+        result = self.formula(self.accumulator.value(data))
+        return result if self.dtype is None else jax.tree.map(self._cast, result)
+
+    def _cast(self, x: Any) -> jax.Array:
+        return jnp.asarray(x).astype(self.dtype)
+
+
+class Mapped(Metric):
+    """A function of another metric's value."""
+
+    metric: Metric
+    function: Callable[..., Any]
+
+    @property
+    def label(self) -> str:
+        """The inner metric's."""
+        return self.metric.label
+
+    @property
+    def accumulator(self) -> Accumulator:
+        """The inner metric's."""
+        return self.metric.accumulator
+
+    def read(self, data: Any) -> Any:
+        """The function of the inner value."""
+        return self.function(self.metric.result(data))
+
+    def with_inputs(self, **names: str | None) -> Metric:
+        """The same function of the renamed metric."""
+        return Mapped(self.metric.with_inputs(**names), self.function)
+
+
+class Wired(Metric):
+    """A metric whose inputs go by other names."""
+
+    metric: Metric
+    names: tuple[tuple[str, str | None], ...]
+
+    def checked(self) -> dict[str, Any]:
+        """Checks that the metric takes what is renamed."""
+        Renamed(self.metric.accumulator, self.names)
+        return {}
+
+    @property
+    def label(self) -> str:
+        """The inner metric's."""
+        return self.metric.label
+
+    @property
+    def accumulator(self) -> Accumulator:
+        """The inner metric's, under the new names."""
+        return Renamed(self.metric.accumulator, self.names)
+
+    def read(self, data: Any) -> Any:
+        """The inner value."""
+        return self.metric.read(data)
+
+
+class Renamed(Accumulator):
+    """An accumulator whose inputs go by other names."""
+
+    inner: Accumulator
+    names: tuple[tuple[str, str | None], ...]
+
+    def checked(self) -> dict[str, Any]:
+        """Checks that the accumulator takes what is renamed."""
+        takes = self.inner.inputs
+        for name, source in self.names:
+            if name not in takes:
+                raise WrongKind(f"there is no input {name!r}; the inputs are {list(takes)}.")
+            if source is None and takes[name]:
+                raise Mismatch(f"the input {name!r} is required and cannot be withheld.")
+            if not isinstance(source, str | None):
+                raise WrongKind(f"{name} must be renamed by a string or None; got {source!r}.")
+        return {}
+
+    @functools.cached_property
+    def key(self) -> str:
+        """The inner key with the renamed inputs."""
+        return f"{self.inner.key}[{','.join(f'{a}={b}' for a, b in self.names)}]"
+
+    @property
+    def inputs(self) -> Mapping[str, bool]:
+        """The inputs by the names they are passed by."""
+        names = dict(self.names)
+        renamed = {names.get(name, name): need for name, need in self.inner.inputs.items()}
+        return {name: need for name, need in renamed.items() if name is not None}
+
+    def _inner_kwargs(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        given = dict(zip(self.inputs, args, strict=False)) | dict(kwargs)
+        unknown = [name for name in given if name not in self.inputs]
+        missing = [name for name, need in self.inputs.items() if need and name not in given]
+        if unknown or missing or len(args) > len(self.inputs):
+            raise WrongKind(
+                f"update takes {list(self.inputs)}; missing {missing}, unknown {unknown}."
+            )
+        names = dict(self.names)
+        sources = {name: names.get(name, name) for name in self.inner.inputs}
+        return {name: given[source] for name, source in sources.items() if source in given}
+
+    def empty(self) -> Any:
+        """The inner accumulator's."""
+        return self.inner.empty()
+
+    def measure(self, *args: Any, **kwargs: Any) -> Any:
+        """The inner accumulator's, of the renamed inputs."""
+        return self.inner.measure(**self._inner_kwargs(args, kwargs))
+
+    def extend(self, data: Any, *args: Any, **kwargs: Any) -> Any:
+        """The inner accumulator's, of the renamed inputs."""
+        return self.inner.extend(data, **self._inner_kwargs(args, kwargs))
+
+    def combine(self, data: Any, other: Any) -> Any:
+        """The inner accumulator's."""
+        return self.inner.combine(data, other)
+
+    def reduce(self, data: Any, axis_name: AxisName) -> Any:
+        """The inner accumulator's."""
+        return self.inner.reduce(data, axis_name)
+
+    def value(self, data: Any) -> Any:
+        """The inner accumulator's."""
+        return self.inner.value(data)
+
+    def flags(self, data: Any) -> jax.Array | None:
+        """The inner accumulator's."""
+        return self.inner.flags(data)
+
+
+class Joint(Accumulator):
+    """Several accumulators fed side by side; its data is a dict by their keys."""
+
+    members: tuple[Accumulator, ...]
+
+    @classmethod
+    def of(cls, metrics: list[Metric]) -> "Joint":
+        """The distinct accumulators of the metrics; a single one stays as it is."""
+        parts = {part.key: part for m in metrics for part in m.accumulator.parts}
+        for m in metrics:
+            for part in m.accumulator.parts:
+                if parts[part.key] != part:
+                    raise Mismatch(f"{part!r} and {parts[part.key]!r} have the same key.")
+        return cls(tuple(parts[key] for key in sorted(parts)))
+
+    @property
+    def parts(self) -> tuple[Accumulator, ...]:
+        """The accumulators side by side."""
+        return self.members
+
+    @functools.cached_property
+    def key(self) -> str:
+        """Only a name: the parts carry their own keys."""
+        return "Collection"
+
+    @property
+    def inputs(self) -> Mapping[str, bool]:
+        """All inputs of all parts; required where one part requires it."""
+        union: dict[str, bool] = {}
+        for part in self.members:
+            for name, need in part.inputs.items():
+                union[name] = union.get(name, False) or need
+        return union
+
+    def route(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        """What each part takes of the inputs, by the part's key."""
+        first = list(self.members[0].inputs) if self.members else []
+        if args and any(list(part.inputs) != first for part in self.members):
+            raise WrongKind(
+                f"inputs go by name here, because the parts take different ones; "
+                f"the inputs are {list(self.inputs)}."
+            )
+        if len(args) > len(first):
+            raise WrongKind(f"update takes {list(self.inputs)}; got {len(args)} positional.")
+        given = dict(zip(first, args, strict=False)) | dict(kwargs)
+        for name in given:
+            if name not in self.inputs:
+                raise WrongKind(
+                    f"nothing takes the input {name!r}; the inputs are {list(self.inputs)}. "
+                    "Drop it, or route it with with_inputs(...)."
+                )
+        for name, need in self.inputs.items():
+            if need and name not in given:
+                takers = [p.key for p in self.members if p.inputs.get(name)]
+                raise WrongKind(f"the input {name!r} is missing; {', '.join(takers)} needs it.")
+        return {
+            part.key: {name: given[name] for name in part.inputs if name in given}
+            for part in self.members
+        }
+
+    def empty(self) -> dict[str, Any]:
+        """The parts' empty data by key."""
+        return {part.key: part.empty() for part in self.members}
+
+    def measure(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """The parts' data of one batch."""
+        routed = self.route(args, kwargs)
+        return {part.key: part.measure(**routed[part.key]) for part in self.members}
+
+    def extend(self, data: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Each part extended by the inputs that it takes."""
+        routed = self.route(args, kwargs)
+        extended = {}
+        for part in self.members:
+            with checks.in_part(part):
+                extended[part.key] = part.extend(data[part.key], **routed[part.key])
+        return extended
+
+    def combine(self, data: Any, other: Any) -> dict[str, Any]:
+        """Each part combined."""
+        return {p.key: p.combine(data[p.key], other[p.key]) for p in self.members}
+
+    def reduce(self, data: Any, axis_name: AxisName) -> dict[str, Any]:
+        """Each part reduced by its own law; XLA makes one collective of them."""
+        return {p.key: p.reduce(data[p.key], axis_name) for p in self.members}
+
+    def value(self, data: Any) -> dict[str, Any]:
+        """The parts' values by key."""
+        return {p.key: p.value(data[p.key]) for p in self.members}
+
+    def assemble(self, by_key: Mapping[str, Any]) -> dict[str, Any]:
+        """The parts' data out of a larger dict."""
+        return {p.key: by_key[p.key] for p in self.members}
+
+    def is_valid(self, data: Any) -> jax.Array | None:
+        """Whether every part is."""
+        found = [v for p in self.members if (v := p.is_valid(data[p.key])) is not None]
+        return functools.reduce(jnp.logical_and, found) if found else None
+
+    def problems(self, data: Any) -> dict[str, Any]:
+        """The parts' `Validity` by key."""
+        return {p.key: p.problems(data[p.key]) for p in self.members}
+
+
+_OPERATIONS: Mapping[str, Callable[[Any, Any], Any]] = MappingProxyType(
+    {
+        "+": lambda a, b: a + b,
+        "-": lambda a, b: a - b,
+        "*": lambda a, b: a * b,
+        "/": divide,
+        "**": lambda a, b: a**b,
+    }
+)
+
+
+class Arithmetic(Metric):
+    """Two metrics, or a metric and a number, joined by an operation.
+
+    Operands that read the same accumulator read one state. A ratio with a zero
+    denominator is 0, as everywhere in the library.
+    """
+
+    operation: str
+    left: Metric | float
+    right: Metric | float
+
+    @property
+    def label(self) -> str:
+        """The operands' labels around the operation."""
+        left, right = (x.label if isinstance(x, Metric) else str(x) for x in self._operands)
+        return f"({left} {self.operation} {right})"
+
+    @property
+    def _operands(self) -> tuple[Metric | float, Metric | float]:
+        return self.left, self.right
+
+    @property
+    def accumulator(self) -> Accumulator:
+        """The operands' accumulators, each once."""
+        joint = Joint.of([x for x in self._operands if isinstance(x, Metric)])
+        return joint.parts[0] if len(joint.parts) == 1 else joint
+
+    def read(self, data: Any) -> Any:
+        """The operation on the operands' values."""
+        by_key = _by_key(self.accumulator, data)
+        values = [
+            x.result(x.accumulator.assemble(by_key)) if isinstance(x, Metric) else x
+            for x in self._operands
+        ]
+        return _OPERATIONS[self.operation](*values)
+
+    def with_inputs(self, **names: str | None) -> Metric:
+        """The same operation on renamed operands."""
+        return Arithmetic(self.operation, *rename_each(self._operands, names, self.label))
+
+
+def rename_each(
+    metrics: tuple[Any, ...], names: Mapping[str, str | None], label: str
+) -> tuple[Any, ...]:
+    """Renames in each metric the inputs that it takes; one must take each name."""
+    takes = [m.accumulator.inputs if isinstance(m, Metric) else {} for m in metrics]
+    for name in names:
+        if not any(name in inputs for inputs in takes):
+            error = WrongKind(f"there is no input {name!r} to rename.")
+            error.name = label
+            raise error
+    renamed = []
+    for metric, inputs in zip(metrics, takes, strict=True):
+        own = {name: source for name, source in names.items() if name in inputs}
+        renamed.append(metric.with_inputs(**own) if own else metric)
+    return tuple(renamed)
+
+
+def _arithmetic(operation: str, left: Any, right: Any) -> Any:
+    operands = []
+    for x in (left, right):
+        if isinstance(x, bool | np.bool_) or not isinstance(x, Metric | int | float | np.number):
+            return NotImplemented
+        operands.append(x if isinstance(x, Metric) else float(x))
+    return Arithmetic(operation, *operands)
+
+
+_BAD_VALUES = (
+    "a row holds NaN",
+    "a label, class id or weight lies outside its domain",
+    "a score lies outside [0, 1]; from_logits=True takes logits",
+)
+
+
+# --- details -------------------------------------------------------------------------
+
+
+def _by_key(owner: Accumulator, data: Any) -> Mapping[str, Any]:
+    """The data of each part by its key."""
+    return data if isinstance(data, dict) else {owner.key: data}
+
+
+def _add_leaves(a: jax.Array, b: jax.Array) -> jax.Array:
+    return add_counts(a, b) if a.dtype == jnp.uint32 else add_two_floats(a, b)
+
+
+def _rebuild(cls: type[Metric], options: dict[str, Any]) -> Metric:
+    """Unpickles through the constructor, so that options are normalised again."""
+    return cls(**options)
+
+
+def _plain(metric: Metric, field: "dataclasses.Field[Any]") -> Any:
+    """An option as a plain hashable value of its declared type."""
+    value = getattr(metric, field.name)
+    if isinstance(value, jax.core.Tracer):
+        raise WrongKind(
+            f"{field.name} is an option and has to be known before tracing, but a traced "
+            "value came; make the metric outside the jitted function."
+        )
+    if isinstance(value, np.generic):
+        value = value.item()
+    elif isinstance(value, np.ndarray | jax.Array):
+        value = np.asarray(value).tolist()
+    if isinstance(value, list):
+        value = tuple(value)
+    if field.type in (float, "float") and isinstance(value, int):
+        value = float(value)
+    if isinstance(value, float) and math.isnan(value):
+        value = math.nan
+    return value
+
+
+def _require_hashable(name: str, value: Any) -> None:
+    try:
+        hash(value)
+    except TypeError:
+        raise WrongKind(
+            f"the option {name} must be hashable (numbers, strings, tuples, metrics, "
+            f"functions); got {type(value).__name__}."
+        ) from None
+
+
+def _named(value: Any) -> str:
+    """A repr that is the same in every process: functions by name."""
+    if callable(value) and hasattr(value, "__qualname__"):
+        return f"{value.__module__}.{value.__qualname__}"
+    return repr(value)
+
+
+@functools.lru_cache(maxsize=1024)
+def _template(owner: Accumulator) -> Any:
+    return jax.eval_shape(owner.empty)
+
+
+def _poison(value: Any, valid: jax.Array | None) -> Any:
+    """Makes every float of a result NaN, and every integer its least likely value."""
+    if valid is None:
+        return value
+
+    def spoil(x: Any) -> jax.Array:
+        x = jnp.asarray(x)
+        if jnp.issubdtype(x.dtype, jnp.floating):
+            return jnp.where(valid, x, jnp.asarray(jnp.nan, x.dtype))
+        if jnp.issubdtype(x.dtype, jnp.integer):
+            info = np.iinfo(x.dtype)
+            worst = info.min if info.min < 0 else info.max
+            return jnp.where(valid, x, jnp.asarray(worst, x.dtype))
+        return x
+
+    return jax.tree.map(spoil, value)

@@ -1,0 +1,248 @@
+"""Exact counts, two-float sums and safe division: the arithmetic under every metric.
+
+Two number formats live here, and nothing else in the library adds numbers up.
+
+* **Words**: exact counts to 2^53 without 64-bit types. A uint32 array of shape
+  `(2, ...)`: the low word holds 21 bits, the high word the rest. Low words may be added
+  up to 2047 times before a carry is due, so `psum`, `tree.map(add)` and a sum over
+  stacked states are exact without any help.
+* **Two-floats**: float sums to about 48 bits. A float32 array of shape `(2, ...)`: the
+  rounded sum and what rounding lost (Dekker, 1971; Knuth's TwoSum).
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.typing import ArrayLike
+
+__all__ = [
+    "add_counts",
+    "add_two_floats",
+    "carry",
+    "divide",
+    "words_from_counts",
+    "words_to_float",
+    "words_to_int",
+]
+
+WORD_BITS = 21
+_LOW = np.uint32(2**WORD_BITS - 1)
+
+
+def float_dtype() -> np.dtype:
+    """The dtype results have by default: float32, or float64 under x64."""
+    return np.dtype(jax.dtypes.canonicalize_dtype(np.float64))
+
+
+# --- words: exact counts -------------------------------------------------------------
+
+
+def carry(words: jax.Array) -> jax.Array:
+    """Moves what exceeds 21 bits from the low words to the high words."""
+    low, high = words[0], words[1]
+    return jnp.stack([low & _LOW, high + (low >> WORD_BITS)])
+
+
+def words_from_counts(counts: jax.Array) -> jax.Array:
+    """Words of one batch's uint32 counts, each below 2^32."""
+    return jnp.stack([counts & _LOW, counts >> WORD_BITS])
+
+
+def add_counts(words: jax.Array, other: jax.Array) -> jax.Array:
+    """The exact sum of two arrays of words, carried."""
+    return carry(words + other)
+
+
+def words_to_float(words: jax.Array) -> jax.Array:
+    """The counts as floats, rounded once below 2^45."""
+    dtype = float_dtype()
+    radix = dtype.type(2**WORD_BITS)
+    words = carry(words)
+    return words[1].astype(dtype) * radix + words[0].astype(dtype)
+
+
+def words_to_int(words: jax.Array, dtype: np.dtype) -> jax.Array:
+    """The counts as integers, without passing through a float; saturates at the top."""
+    bits = np.iinfo(dtype).bits - (dtype.kind == "i")
+    top = np.uint32(2**bits - 1)
+    words = carry(words)
+    fits = words[1] < np.uint32(2 ** (bits - WORD_BITS))
+    return jnp.where(fits, (words[1] << WORD_BITS) | words[0], top).astype(dtype)
+
+
+def cumulative_words(words: jax.Array, *, reverse: bool = False) -> jax.Array:
+    """Exact running sums along the last axis of up to 2^21 entries.
+
+    A low word of 21 bits is summed as 10 and 11 bits, so that no sum can wrap.
+    """
+    words = carry(words)
+    parts = jnp.stack([words[0] & 1023, words[0] >> 10, words[1]])  # (3, ..., n)
+    parts = lax.cumsum(parts, axis=parts.ndim - 1, reverse=reverse)
+    middle = parts[1] + (parts[0] >> 10)
+    low = (parts[0] & 1023) | ((middle & 2047) << 10)
+    return jnp.stack([low, parts[2] + (middle >> 11)])
+
+
+# --- two-floats: compensated sums ----------------------------------------------------
+
+
+def two_sum(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The rounded sum and its rounding error: a + b = total + error, exactly.
+
+    The error of an infinite sum is 0, not NaN, so that infinity stays infinity.
+    """
+    total = a + b
+    shadow = total - a
+    error = (a - (total - shadow)) + (b - shadow)
+    return total, jnp.where(jnp.isfinite(total), error, jnp.zeros_like(error))
+
+
+def add_two_floats(x: jax.Array, y: jax.Array) -> jax.Array:
+    """The sum of two arrays of two-floats; relative error about 2^-46."""
+    total, error = two_sum(x[0], y[0])
+    low, low_error = two_sum(x[1], y[1])
+    total, error = two_sum(total, error + low)
+    total, error = two_sum(total, error + low_error)
+    return jnp.stack([total, error])
+
+
+def two_float(value: jax.Array) -> jax.Array:
+    """A float32 array as two-floats, exactly."""
+    return jnp.stack([value, jnp.zeros_like(value)])
+
+
+def two_float_to_float(x: jax.Array) -> jax.Array:
+    """The sums as floats, in the default float dtype."""
+    dtype = float_dtype()
+    return x[0].astype(dtype) + x[1].astype(dtype)
+
+
+def cumulative_two_floats(x: jax.Array, *, reverse: bool = False) -> jax.Array:
+    """Compensated running sums along the last axis."""
+
+    def add(a: jax.Array, b: jax.Array) -> jax.Array:
+        return jnp.moveaxis(add_two_floats(jnp.moveaxis(a, 1, 0), jnp.moveaxis(b, 1, 0)), 0, 1)
+
+    moved = jnp.moveaxis(x, -1, 0)  # (n, 2, ...)
+    summed = lax.associative_scan(add, moved, reverse=reverse, axis=0)
+    return jnp.moveaxis(summed, 0, -1)
+
+
+def words_to_two_floats(words: jax.Array) -> jax.Array:
+    """The counts as two-floats, exactly below 2^48."""
+    words = carry(words)
+    total = two_float(words[0].astype(jnp.float32))
+    for part, radix in ((words[1] & 0xFFFF, 2.0**21), (words[1] >> 16, 2.0**37)):
+        total = add_two_floats(total, two_float(part.astype(jnp.float32) * np.float32(radix)))
+    return total
+
+
+def read_count(words: jax.Array, weights: jax.Array, dtype: np.dtype | None) -> jax.Array:
+    """An exact count plus two-float weights, never negative, as a result of `dtype`.
+
+    Integer results never pass through a float, as far as the count goes; they saturate.
+    """
+    if dtype is not None and dtype.kind in "iu":
+        whole = words_to_int(words, dtype)
+        rest = read_total(weights, dtype)
+        room = np.iinfo(dtype).max - whole
+        return whole + jnp.minimum(rest, room)
+    total = words_to_float(words) + two_float_to_float(weights)
+    return total if dtype is None else total.astype(dtype)
+
+
+def read_total(total: jax.Array, dtype: np.dtype | None) -> jax.Array:
+    """A two-float sum as a result of `dtype`; integers are rounded and saturate."""
+    if dtype is None or dtype.kind not in "iu":
+        value = two_float_to_float(total)
+        return value if dtype is None else value.astype(dtype)
+    info = np.iinfo(dtype)
+    high = jnp.round(total[0])
+    low = jnp.round(total[1] + (total[0] - high)).astype(jnp.int32).astype(dtype)
+    inside = (high > np.float32(info.min)) & (high < np.float32(info.max))
+    edge = jnp.where(high > 0, info.max, info.min).astype(dtype)
+    return jnp.where(inside, jnp.where(inside, high, 0).astype(dtype) + low, edge)
+
+
+def error_terms_survive() -> bool:
+    """Whether the default backend keeps the error terms of compiled two-float sums.
+
+    `--xla_cpu_enable_fast_math=true` is one way to lose them: the compiler then takes
+    `(a + b) - a` to be `b`, and sums fall back to plain float32.
+    """
+    ones = jnp.ones((8,), jnp.float32)
+    _, error = jax.jit(two_sum)(ones, ones * np.float32(2.0**-30))
+    return bool(jnp.all(error == np.float32(2.0**-30)))
+
+
+# --- ratios --------------------------------------------------------------------------
+
+
+def divide(
+    numerator: ArrayLike, denominator: ArrayLike, zero_division: ArrayLike = 0.0
+) -> jax.Array:
+    """Divides where that is defined: `numerator / denominator`, element by element.
+
+    The one place in the library where ratios are taken.
+
+    Args:
+      numerator: Any shape; integers are read as floats.
+      denominator: A shape that broadcasts against the numerator's.
+      zero_division: The value where the denominator is 0.
+
+    Returns:
+      The ratio in the default float dtype, never an exception and never an infinity
+      that comes from a division by zero. NaN where an operand is NaN.
+
+    Example:
+      >>> import jaxmetrics as jm
+      >>> print(jm.divide([1.0, 0.0], [2.0, 0.0]))
+      [0.5 0. ]
+    """
+    dtype = float_dtype()
+    top = jnp.asarray(numerator).astype(dtype)
+    bottom = jnp.asarray(denominator).astype(dtype)
+    top, bottom = jnp.broadcast_arrays(top, bottom)
+    undefined = bottom == 0
+    bottom = jnp.where(undefined, jnp.ones_like(bottom), bottom)
+    ratio = top / bottom
+    if dtype == np.float32:  # XLA's float32 quotient may be off by an ulp
+        product, error = _two_product(ratio, bottom)
+        step = ((top - product) - error) / bottom
+        ratio = ratio + jnp.where(jnp.isfinite(step), step, jnp.zeros_like(step))
+    return jnp.where(undefined, jnp.asarray(zero_division, dtype), ratio)
+
+
+def divide_two_floats(
+    numerator: jax.Array, denominator: jax.Array, zero_division: float
+) -> jax.Array:
+    """The ratio of two-floats to the last bit of the default float dtype.
+
+    A float32 quotient of rounded operands may be off by three half-ulps, and XLA's own
+    division by one; one Newton step on the exact remainder takes both away.
+    """
+    dtype = float_dtype()
+    if dtype == np.float64:
+        return divide(*(two_float_to_float(x) for x in (numerator, denominator)), zero_division)
+    quotient = divide(numerator[0], denominator[0], zero_division)
+    product, error = _two_product(quotient, denominator[0])
+    remainder = (numerator[0] - product) - error + (numerator[1] - quotient * denominator[1])
+    step = divide(remainder, denominator[0])
+    return quotient + jnp.where(jnp.isfinite(step), step, jnp.zeros_like(step))
+
+
+def _two_product(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The rounded product and its rounding error (Dekker, 1971)."""
+    product = a * b
+    (a_high, a_low), (b_high, b_low) = _halves(a), _halves(b)
+    error = a_high * b_high - product
+    error = ((error + a_high * b_low) + a_low * b_high) + a_low * b_low
+    return product, error
+
+
+def _halves(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """x as the sum of two floats of 12 bits each."""
+    bits = lax.bitcast_convert_type(x, jnp.uint32) & np.uint32(0xFFFFF000)
+    high = lax.bitcast_convert_type(bits, jnp.float32)
+    return high, x - high
