@@ -14,66 +14,125 @@ A metric is a frozen value of options with pure functions over an immutable stat
 state, a checkpoint.
 """
 
-# The contract
-from jaxmetrics.metric import Accumulator as Accumulator
-from jaxmetrics.metric import Metric as Metric
-from jaxmetrics.metric import Readout as Readout
-from jaxmetrics.metric import Validity as Validity
-from jaxmetrics.state import State as State
-
-# isort: split
-# Composition
-from jaxmetrics.collection import Collection as Collection
-from jaxmetrics.numerics import divide as divide
-
-# isort: split
 # Means, sums and counts
-from jaxmetrics.aggregation import Count as Count
-from jaxmetrics.aggregation import Mean as Mean
-from jaxmetrics.aggregation import Sum as Sum
-from jaxmetrics.aggregation import WeightedSum as WeightedSum
-
-# isort: split
-# True and false positives and negatives
-from jaxmetrics.confusion import BinaryAccuracy as BinaryAccuracy
-from jaxmetrics.confusion import ConfusionMetric as ConfusionMetric
-from jaxmetrics.confusion import F1Score as F1Score
-from jaxmetrics.confusion import FalseDiscoveryRate as FalseDiscoveryRate
-from jaxmetrics.confusion import FalseNegativeRate as FalseNegativeRate
-from jaxmetrics.confusion import FalseNegatives as FalseNegatives
-from jaxmetrics.confusion import FalseOmissionRate as FalseOmissionRate
-from jaxmetrics.confusion import FalsePositiveRate as FalsePositiveRate
-from jaxmetrics.confusion import FalsePositives as FalsePositives
-from jaxmetrics.confusion import FBetaScore as FBetaScore
-from jaxmetrics.confusion import NegativePredictiveValue as NegativePredictiveValue
-from jaxmetrics.confusion import Precision as Precision
-from jaxmetrics.confusion import Prevalence as Prevalence
-from jaxmetrics.confusion import Recall as Recall
-from jaxmetrics.confusion import Specificity as Specificity
-from jaxmetrics.confusion import TrueNegativeRate as TrueNegativeRate
-from jaxmetrics.confusion import TrueNegatives as TrueNegatives
-from jaxmetrics.confusion import TruePositives as TruePositives
-from jaxmetrics.counts import ConfusionCounts as ConfusionCounts
-from jaxmetrics.counts import Counts as Counts
-from jaxmetrics.counts import even_thresholds as even_thresholds
-
-# isort: split
-# Curves, their areas, and values at a fixed point
-from jaxmetrics.curves import AUC as AUC
-from jaxmetrics.curves import OperatingThreshold as OperatingThreshold
-from jaxmetrics.curves import PrecisionAtRecall as PrecisionAtRecall
-from jaxmetrics.curves import PrecisionRecallCurve as PrecisionRecallCurve
-from jaxmetrics.curves import PrecisionRecallPoints as PrecisionRecallPoints
-from jaxmetrics.curves import RecallAtPrecision as RecallAtPrecision
-from jaxmetrics.curves import ROCCurve as ROCCurve
-from jaxmetrics.curves import ROCPoints as ROCPoints
-from jaxmetrics.curves import SensitivityAtSpecificity as SensitivityAtSpecificity
-from jaxmetrics.curves import SpecificityAtSensitivity as SpecificityAtSensitivity
-
-__all__ = sorted(
-    name for name, value in globals().items() if getattr(value, "__module__", "").startswith("jaxmetrics.")
+from jaxmetrics.aggregation import (
+    Count as Count,
+    Mean as Mean,
+    Sum as Sum,
+    WeightedSum as WeightedSum,
 )
 
+# Several metrics as one
+from jaxmetrics.collection import Collection as Collection
+
+# True and false positives and negatives
+from jaxmetrics.confusion import (
+    BinaryAccuracy as BinaryAccuracy,
+    ConfusionMetric as ConfusionMetric,
+    F1Score as F1Score,
+    FalseDiscoveryRate as FalseDiscoveryRate,
+    FalseNegativeRate as FalseNegativeRate,
+    FalseNegatives as FalseNegatives,
+    FalseOmissionRate as FalseOmissionRate,
+    FalsePositiveRate as FalsePositiveRate,
+    FalsePositives as FalsePositives,
+    FBetaScore as FBetaScore,
+    NegativePredictiveValue as NegativePredictiveValue,
+    Precision as Precision,
+    Prevalence as Prevalence,
+    Recall as Recall,
+    Specificity as Specificity,
+    TrueNegativeRate as TrueNegativeRate,
+    TrueNegatives as TrueNegatives,
+    TruePositives as TruePositives,
+)
+
+# Their accumulator
+from jaxmetrics.counts import (
+    ConfusionCounts as ConfusionCounts,
+    Counts as Counts,
+    even_thresholds as even_thresholds,
+)
+
+# Curves, their areas, and values at a fixed point
+from jaxmetrics.curves import (
+    AUC as AUC,
+    OperatingThreshold as OperatingThreshold,
+    PrecisionAtRecall as PrecisionAtRecall,
+    PrecisionRecallCurve as PrecisionRecallCurve,
+    PrecisionRecallPoints as PrecisionRecallPoints,
+    RecallAtPrecision as RecallAtPrecision,
+    ROCCurve as ROCCurve,
+    ROCPoints as ROCPoints,
+    SensitivityAtSpecificity as SensitivityAtSpecificity,
+    SpecificityAtSensitivity as SpecificityAtSensitivity,
+)
+
+# Batches of a fixed size, and several processes
+from jaxmetrics.hosts import merge_processes as merge_processes, pad_batch as pad_batch
+
+# The contract
+from jaxmetrics.metric import (
+    Accumulator as Accumulator,
+    Metric as Metric,
+    Readout as Readout,
+    Validity as Validity,
+)
+
+# Ratios
+from jaxmetrics.numerics import divide as divide
+
+# The state record
+from jaxmetrics.state import State as State
+
+__all__ = [
+    "AUC",
+    "Accumulator",
+    "BinaryAccuracy",
+    "Collection",
+    "ConfusionCounts",
+    "ConfusionMetric",
+    "Count",
+    "Counts",
+    "F1Score",
+    "FBetaScore",
+    "FalseDiscoveryRate",
+    "FalseNegativeRate",
+    "FalseNegatives",
+    "FalseOmissionRate",
+    "FalsePositiveRate",
+    "FalsePositives",
+    "Mean",
+    "Metric",
+    "NegativePredictiveValue",
+    "OperatingThreshold",
+    "Precision",
+    "PrecisionAtRecall",
+    "PrecisionRecallCurve",
+    "PrecisionRecallPoints",
+    "Prevalence",
+    "ROCCurve",
+    "ROCPoints",
+    "Readout",
+    "Recall",
+    "RecallAtPrecision",
+    "SensitivityAtSpecificity",
+    "Specificity",
+    "SpecificityAtSensitivity",
+    "State",
+    "Sum",
+    "TrueNegativeRate",
+    "TrueNegatives",
+    "TruePositives",
+    "Validity",
+    "WeightedSum",
+    "divide",
+    "even_thresholds",
+    "merge_processes",
+    "pad_batch",
+]
+
+# Reprs, errors and pickles name the door, not the room.
 for _name in __all__:
     globals()[_name].__module__ = "jaxmetrics"
 del _name

@@ -5,6 +5,7 @@ All are read-outs of one accumulator, `WeightedSum`, and take
 entry; a weight or mask over the leading axes speaks for all entries of its row.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
@@ -12,17 +13,20 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.typing import ArrayLike
 
 from jaxmetrics import checks
 from jaxmetrics.histogram import Rows, Tally, max_weight, tally
 from jaxmetrics.metric import Accumulator, Readout
 from jaxmetrics.numerics import (
+    Pair,
+    add_batch,
+    add_pairs,
     add_two_floats,
     divide_two_floats,
     read_count,
     read_total,
-    two_float,
     two_float_to_float,
     words_from_counts,
     words_to_two_floats,
@@ -70,21 +74,47 @@ class WeightedSum(Accumulator):
         mask: ArrayLike | None = None,
     ) -> SumData:
         """The sums of one batch."""
+        sums = self._tally(values, sample_weight, mask=mask)
+        zero = jnp.zeros_like(sums.total[0])
+        weights = (zero, zero) if sums.weights is None else sums.weights
+        return SumData(words_from_counts(sums.counts), _packed(sums.total, weights))
+
+    def _tally(
+        self,
+        values: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        mask: ArrayLike | None = None,
+    ) -> "_Batch":
+        """Sums one batch."""
         x = checks.array(values, "values")
-        weight = None if sample_weight is None else checks.row_weight(sample_weight, x.shape, "values")
-        keep = None if mask is None else checks.row_mask(mask, x.shape, "values")
-        batches = [_flat(part, weight, keep) for part in _exact_parts(x)]
-        tallies = [_sum(_by_sign, entries, 2) for entries in batches]
-        rows, nan, outside, up, down = tallies[0].flags
-        total = _infinity(up, down)
-        for part in tallies:
-            total = add_two_floats(total, _difference(part))
-        weights = jnp.zeros((2,), jnp.float32)
-        if weight is not None:
-            weights = _weights(_sum(_by_weight, batches[0], 1))[:, 0]
-            rows = jnp.zeros_like(rows)
-        counts = words_from_counts(jnp.stack([rows, nan, outside, jnp.zeros_like(nan)]))
-        return SumData(counts, jnp.stack([total, weights], axis=1))
+        weight = keep = None
+        if sample_weight is not None:
+            weight = checks.row_weight(sample_weight, x.shape, "values")
+        if mask is not None:
+            keep = checks.row_mask(mask, x.shape, "values")
+        parts = [_flat(part, weight, keep) for part in _exact_parts(x)]
+        tallies = [_sum(_by_sign, part, part.size(), 2) for part in parts]
+        rows, up, down, nan, outside = tallies[0].flags
+        total = functools.reduce(add_pairs, map(_difference, tallies))
+        total = (total[0] + _infinity(up, down), total[1])
+        counts = jnp.stack([rows, nan, outside, jnp.zeros_like(nan)])
+        if weight is None:
+            return _Batch(counts, total, None)
+        flat: jax.Array = parts[0].weight  # type: ignore[assignment]  # given above
+        weights = _weights(_sum(_by_weight, parts[0], flat, 1))
+        counts *= np.array([0, 1, 1, 1], np.uint32)  # rows count by weight alone
+        return _Batch(counts, total, (weights[0][0], weights[1][0]))
+
+    def extend(self, data: SumData, *args: Any, **kwargs: Any) -> SumData:
+        """As `combine` with `measure`; what a batch cannot change is not touched."""
+        self.check_call(args, kwargs)
+        sums = self._tally(*args, **kwargs)
+        weights: Pair = data.sums[:, 1]
+        if sums.weights is not None:
+            weights = add_pairs(weights, sums.weights)
+        total = add_pairs(data.sums[:, 0], sums.total)
+        return SumData(add_batch(data.counts, sums.counts), _packed(total, weights))
 
     def value(self, data: SumData) -> Totals:
         """The total and the weight."""
@@ -108,6 +138,14 @@ def _exact_parts(x: jax.Array) -> list[jax.Array]:
     return [high, jnp.where(jnp.isfinite(high), low, jnp.zeros_like(low))]
 
 
+class _Batch(NamedTuple):
+    """The sums of one batch; no weights where rows came without."""
+
+    counts: jax.Array  # uint32 (4,)
+    total: Pair
+    weights: Pair | None
+
+
 class _Entries(NamedTuple):
     """A batch as vectors of one length."""
 
@@ -115,58 +153,79 @@ class _Entries(NamedTuple):
     weight: jax.Array | None
     keep: jax.Array | None
 
+    def size(self) -> jax.Array:
+        """The magnitude of each term of the sum."""
+        size = jnp.abs(self.value)
+        return size if self.weight is None else size * self.weight
 
-def _flat(value: jax.Array, weight: jax.Array | None, keep: jax.Array | None) -> _Entries:
+
+def _flat(
+    value: jax.Array, weight: jax.Array | None, keep: jax.Array | None
+) -> _Entries:
     entries = _Entries(value, weight, keep)
-    return jax.tree.map(lambda x: jnp.broadcast_to(x, value.shape).reshape(-1), entries)
+    flat: _Entries = jax.tree.map(
+        lambda x: jnp.broadcast_to(x, value.shape).reshape(-1), entries
+    )
+    return flat
 
 
-def _sum(by: Callable[[_Entries], Rows], entries: _Entries, cells: int) -> Tally:
+def _sum(
+    by: Callable[[_Entries], Rows], entries: _Entries, size: jax.Array, cells: int
+) -> Tally:
     """Sums entries by cell, relative to the largest of them."""
-    rows = by(entries)
-    return tally(by, entries, cells=cells, scale=max_weight(rows.weight, rows.cell >= 0))
+    return tally(by, entries, cells=cells, scale=max_weight(size, entries.keep))
 
 
 def _by_sign(entries: _Entries) -> Rows:
-    """Magnitudes of values times weights; cell 0 from 0 up, cell 1 below."""
+    """Magnitudes of terms; cell 0 from 0 up, cell 1 below, none where not finite."""
     x, weight, keep = entries
-    kept = jnp.ones(x.shape, bool) if keep is None else keep
-    nan, outside = jnp.isnan(x), jnp.zeros(x.shape, bool)
-    size = jnp.abs(x)
+    size = entries.size()
+    nan = jnp.isnan(x)
+    outside = jnp.zeros_like(nan)
     if weight is not None:
-        kept &= weight != 0
         nan |= jnp.isnan(weight)
-        outside = ((weight < 0) | jnp.isinf(weight)) & ~nan
-        size = size * weight
-    fine = kept & ~nan & ~outside
-    finite = fine & jnp.isfinite(size)
-    cell = jnp.where(finite, (x < 0).astype(jnp.int32), np.int32(-1))
-    infinite = fine & ~finite
-    flags = (fine, kept & nan, kept & outside, infinite & (x > 0), infinite & (x < 0))
-    return Rows(cell, flags, size)
+        outside = ((weight < 0) | (weight == np.inf)) & ~nan
+        keep = weight != 0 if keep is None else keep & (weight != 0)
+    bad = nan | outside
+    flags = [~bad, size == np.inf, (size == np.inf) & (x < 0), nan, outside]
+    flags[1:3] = [(flags[1] & (x > 0)) & ~bad, flags[2] & ~bad]
+    if keep is not None:
+        flags = [flag & keep for flag in flags]
+    finite = flags[0] & (size < np.inf)
+    cell = lax.select(
+        finite, (x < 0).astype(jnp.int32), jnp.full(x.shape, -1, jnp.int32)
+    )
+    return Rows(cell, tuple(flags), size)
 
 
 def _by_weight(entries: _Entries) -> Rows:
     """The weights of the entries that `_by_sign` sums."""
     fine = _by_sign(entries).flags[0]
-    return Rows(jnp.where(fine, np.int32(0), np.int32(-1)), (fine,), entries.weight)
+    return Rows(fine.astype(jnp.int32) - 1, (), entries.weight)
 
 
-def _weights(sums: Tally) -> jax.Array:
-    assert sums.weights is not None
+def _weights(sums: Tally) -> tuple[jax.Array, jax.Array]:
+    if sums.weights is None:
+        raise AssertionError("a tally with a scale sums weights")
     return sums.weights
 
 
-def _difference(sums: Tally) -> jax.Array:
-    positive, negative = _weights(sums)[:, 0], _weights(sums)[:, 1]
-    return add_two_floats(positive, -negative)
+def _difference(sums: Tally) -> Pair:
+    """What fell in cell 0 less what fell in cell 1."""
+    total, error = _weights(sums)
+    return add_pairs((total[0], error[0]), (-total[1], -error[1]))
+
+
+def _packed(total: Pair, weights: Pair) -> jax.Array:
+    """Two two-floats as one leaf (2, 2)."""
+    return jnp.stack([total[0], weights[0], total[1], weights[1]]).reshape(2, 2)
 
 
 def _infinity(up: jax.Array, down: jax.Array) -> jax.Array:
-    """Infinity, as a two-float, where infinite entries were counted; NaN for both signs."""
+    """Infinity where infinite terms were counted; NaN for both signs; 0 for none."""
     plus = jnp.where(up > 0, np.float32(np.inf), np.float32(0))
     minus = jnp.where(down > 0, np.float32(-np.inf), np.float32(0))
-    return two_float(plus + minus)
+    return plus + minus
 
 
 class _SumReadout(Readout):
@@ -190,8 +249,8 @@ class Mean(_SumReadout):
       name: What errors call the metric.
       dtype: A float dtype for the result.
 
-    The inputs are `values` of any shape, `sample_weight` and `mask`. NaN in a value or a
-    negative or infinite weight makes the mean NaN and is counted; an infinite value
+    The inputs are `values` of any shape, `sample_weight` and `mask`. NaN in a value, or
+    a negative or infinite weight, makes the mean NaN and is counted; an infinite value
     makes it infinite.
 
     Example:
@@ -253,7 +312,7 @@ class Count(_SumReadout):
     """How many entries there were, or how much they weigh.
 
     The number of entries, exact to 2^53, plus the sum of the weights of those that came
-    with `sample_weight`; 0 when there are none. Masked entries, and entries of weight 0,
+    with `sample_weight`; 0 when there are none. Masked entries and entries of weight 0
     do not count. A NaN value makes it NaN.
 
     Args:

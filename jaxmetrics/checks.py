@@ -5,7 +5,6 @@ traced. Every sentence states what was expected, what came and the way out; the 
 that was called puts its name in front.
 """
 
-import dataclasses
 import math
 import operator
 from collections.abc import Iterator, Sequence
@@ -78,11 +77,6 @@ def in_part(part: Any) -> Iterator[None]:
         raise
 
 
-def keyword(default: Any) -> Any:
-    """A keyword-only option of a metric."""
-    return dataclasses.field(default=default, kw_only=True)
-
-
 # --- options -------------------------------------------------------------------------
 
 
@@ -103,7 +97,9 @@ def integer(value: Any, option: str, least: int) -> int:
             raise TypeError
         result = operator.index(value)
     except TypeError:
-        raise WrongKind(f"{option} must be an integer >= {least}; got {value!r}.") from None
+        raise WrongKind(
+            f"{option} must be an integer >= {least}; got {value!r}."
+        ) from None
     if result < least:
         raise Mismatch(f"{option} must be an integer >= {least}; got {value!r}.")
     return result
@@ -146,7 +142,9 @@ def numbers(value: Any, option: str) -> tuple[Any, ...]:
     """One number or several, as a tuple; lists, tuples and arrays are welcome."""
     _concrete(value, option)
     if isinstance(value, str | bytes | dict | set):
-        raise WrongKind(f"{option} must be a number or a sequence of numbers; got {value!r}.")
+        raise WrongKind(
+            f"{option} must be a number or a sequence of numbers; got {value!r}."
+        )
     if isinstance(value, np.ndarray | jax.Array):
         value = np.asarray(value)
         if value.ndim > 1:
@@ -188,10 +186,10 @@ def dtype(value: Any, *, integers: bool = False) -> np.dtype | None:
     if value is None:
         return None
     try:
-        result = np.dtype(value)
+        result: np.dtype = np.dtype(value)
     except TypeError:
         raise WrongKind(f"dtype must be a dtype or None; got {value!r}.") from None
-    if result == np.float64 and not jax.config.jax_enable_x64:
+    if result == np.float64 and not jax.config.read("jax_enable_x64"):
         raise Mismatch(
             "dtype float64 needs 64-bit types; enable them with "
             "jax.config.update('jax_enable_x64', True), or use float32."
@@ -223,7 +221,7 @@ def array(value: ArrayLike, argument: str) -> jax.Array:
 
 
 def align(y_true: jax.Array, y_pred: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Gives both one shape: a trailing axis of 1 that only one of them has is dropped."""
+    """Gives both one shape; a trailing axis of 1 that only one of them has goes."""
     true, pred = y_true, y_pred
     if pred.ndim == true.ndim + 1 and pred.shape[-1] == 1:
         pred = pred.reshape(pred.shape[:-1])
@@ -265,7 +263,9 @@ def row_mask(mask: ArrayLike, shape: tuple[int, ...], of: str) -> jax.Array:
     return _for_rows(result, "mask", shape, of)
 
 
-def _for_rows(x: jax.Array, argument: str, shape: tuple[int, ...], of: str) -> jax.Array:
+def _for_rows(
+    x: jax.Array, argument: str, shape: tuple[int, ...], of: str
+) -> jax.Array:
     """Fits a scalar, an array of the same rank, or one over the leading axes."""
     rank = len(shape)
     if x.ndim == 0:
@@ -278,8 +278,8 @@ def _for_rows(x: jax.Array, argument: str, shape: tuple[int, ...], of: str) -> j
     if leading == shape[: len(leading)]:
         return x.reshape(leading + (1,) * (rank - len(leading)))
     raise Mismatch(
-        f"{argument} must be a scalar, have the shape of {of} with any axis 1, or cover "
-        f"the leading axes; got {argument} {x.shape} and {of} {shape}. "
+        f"{argument} must be a scalar, have the shape of {of} with any axis 1, or "
+        f"cover the leading axes; got {argument} {x.shape} and {of} {shape}. "
         f"Reshape {argument}, or withhold it with with_inputs({argument}=None)."
     )
 
@@ -306,7 +306,7 @@ def class_axis(
     if num_classes is not None and num_classes != classes:
         raise Mismatch(
             f"num_classes={num_classes}, but the last axis of y_true and y_pred "
-            f"{shape} has {classes} entries; make the metric with num_classes={classes}."
+            f"{shape} has {classes} entries; use num_classes={classes}."
         )
     if top_k is not None and top_k > classes:
         raise Mismatch(

@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxmetrics import checks
+from jaxmetrics.algebra import Joint, rename_each
 from jaxmetrics.checks import Mismatch, Refusal, WrongKind
-from jaxmetrics.metric import Joint, Metric, Validity, rename_each
+from jaxmetrics.metric import Metric, Validity
 from jaxmetrics.state import State
 
 __all__ = ["Collection"]
@@ -40,8 +41,12 @@ class Collection(Metric, own_init=True):
       >>> import jaxmetrics as jm
       >>> metrics = jm.Collection(precision=jm.Precision(), recall=jm.Recall())
       >>> state = metrics.init()
-      >>> state = metrics.update(state, y_true=[0, 1, 1, 1], y_pred=[0.1, 0.2, 0.7, 0.9])
-      >>> print({name: round(float(x), 3) for name, x in metrics.compute(state).items()})
+      >>> state = metrics.update(
+      ...     state, y_true=[0, 1, 1, 1], y_pred=[0.1, 0.2, 0.7, 0.9]
+      ... )
+      >>> print(
+      ...     {name: round(float(x), 3) for name, x in metrics.compute(state).items()}
+      ... )
       {'precision': 1.0, 'recall': 0.667}
     """
 
@@ -57,8 +62,10 @@ class Collection(Metric, own_init=True):
         **named: Any,
     ) -> None:
         with checks.naming("Collection"):
-            if metrics is not None and not isinstance(metrics, Mapping | Collection):
-                raise WrongKind(f"metrics must be a dict; got {type(metrics).__name__}.")
+            if metrics is not None and not isinstance(metrics, Mapping):
+                raise WrongKind(
+                    f"metrics must be a dict; got {type(metrics).__name__}."
+                )
             given = dict(metrics.items() if metrics is not None else ())
             for name in named:
                 if name in given:
@@ -100,7 +107,7 @@ class Collection(Metric, own_init=True):
 
     def with_prefix(self, prefix: str) -> "Collection":
         """The same metrics, reading the same states, under another prefix."""
-        return Collection(self, prefix=prefix)
+        return Collection(dict(self.members), prefix=prefix)
 
     def with_inputs(self, **names: str | None) -> Metric:
         """The same metrics with inputs renamed in each that takes them."""
@@ -137,7 +144,9 @@ class Collection(Metric, own_init=True):
             for path, leaf in _flattened(value):
                 key = self.prefix + "/".join([name, *path])
                 if key in results:
-                    raise Mismatch(f"two results go by the name {key!r}; rename one metric.")
+                    raise Mismatch(
+                        f"two results go by the name {key!r}; rename one metric."
+                    )
                 results[key] = leaf
         return results
 
@@ -146,7 +155,7 @@ class Collection(Metric, own_init=True):
         return self.read(data)
 
     def scalars(self, state: State) -> dict[str, jax.Array]:
-        """The scalars of `compute`, as loggers take them; curves and vectors left out."""
+        """The scalars of `compute` alone, as loggers take them."""
         return {name: x for name, x in self.compute(state).items() if jnp.ndim(x) == 0}
 
     def validity(self, state: State) -> dict[str, Validity | dict[str, Any]]:
@@ -172,7 +181,9 @@ def _as_metric(name: Any, metric: Any) -> Metric:
     if isinstance(metric, Mapping):
         return Collection(metric)
     if isinstance(metric, type) and issubclass(metric, Metric):
-        raise WrongKind(f"{name!r} is the class {metric.__name__}; make it: {metric.__name__}().")
+        raise WrongKind(
+            f"{name!r} is the class {metric.__name__}; make it: {metric.__name__}()."
+        )
     if not isinstance(metric, Metric):
         raise WrongKind(f"{name!r} must be a metric; got {type(metric).__name__}.")
     return metric

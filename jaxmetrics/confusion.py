@@ -20,6 +20,7 @@ Conventions, stated once:
 * `name` is what errors call the metric, `dtype` the dtype of its result.
 """
 
+from dataclasses import KW_ONLY
 from typing import Any, ClassVar
 
 import jax
@@ -77,8 +78,9 @@ class _CountMetric(Readout):
     """One of the four counts."""
 
     thresholds: Any = None
-    num_classes: int | None = checks.keyword(None)
-    from_logits: bool = checks.keyword(False)
+    _: KW_ONLY
+    num_classes: int | None = None
+    from_logits: bool = False
 
     integer_results: ClassVar[bool] = True
 
@@ -97,7 +99,8 @@ class _CountMetric(Readout):
         """The count in the metric's dtype, without passing through a float."""
         words, weights = _counts_at(self.accumulator, data, self.thresholds)
         counts = read_count(words, weights, self.dtype)
-        return self.formula(Counts(*self.accumulator.squeezed(counts)))
+        count: jax.Array = self.formula(Counts(*self.accumulator.squeezed(counts)))
+        return count
 
 
 class TruePositives(_CountMetric):
@@ -169,7 +172,9 @@ class TrueNegatives(_CountMetric):
 
     Example:
       >>> import jaxmetrics as jm
-      >>> print(jm.TrueNegatives(dtype="int32")(y_true=[0, 1, 0, 0], y_pred=[1, 1, 0, 0]))
+      >>> print(
+      ...     jm.TrueNegatives(dtype="int32")(y_true=[0, 1, 0, 0], y_pred=[1, 1, 0, 0])
+      ... )
       2
 
     References:
@@ -215,10 +220,11 @@ class FalseNegatives(_CountMetric):
 class _Ratio(Readout):
     """A formula over the counts, averaged over classes where there are several."""
 
-    num_classes: int | None = checks.keyword(None)
-    average: str | None = checks.keyword(None)
-    from_logits: bool = checks.keyword(False)
-    zero_division: float = checks.keyword(0.0)
+    _: KW_ONLY
+    num_classes: int | None = None
+    average: str | None = None
+    from_logits: bool = False
+    zero_division: float = 0.0
 
     def checked(self) -> dict[str, Any]:
         """Checks the options that belong to the read-out."""
@@ -231,7 +237,9 @@ class _Ratio(Readout):
     @property
     def accumulator(self) -> ConfusionCounts:
         """Counts at the thresholds."""
-        return ConfusionCounts(num_classes=self.num_classes, from_logits=self.from_logits)
+        return ConfusionCounts(
+            num_classes=self.num_classes, from_logits=self.from_logits
+        )
 
     @property
     def _order(self) -> tuple[float, ...] | None:
@@ -303,7 +311,8 @@ class ConfusionMetric(_Ratio):
 
     @property
     def _order(self) -> tuple[float, ...] | None:
-        return self.thresholds
+        order: tuple[float, ...] | None = self.thresholds
+        return order
 
     def ratio(self, numerator: jax.Array, denominator: jax.Array) -> jax.Array:
         """The ratio, with this metric's `zero_division`."""
@@ -313,8 +322,8 @@ class ConfusionMetric(_Ratio):
 class Precision(ConfusionMetric):
     """The share of the positive predictions that are right.
 
-    `TP / (TP + FP)`, in [0, 1]. Higher is better. `zero_division`, 0 unless given, where
-    the denominator is 0.
+    `TP / (TP + FP)`, in [0, 1]. Higher is better. `zero_division`, 0 unless given,
+    where the denominator is 0.
 
     Args:
       thresholds: A number in [0, 1] or several; 0.5 unless given. With `top_k` alone,
@@ -347,8 +356,8 @@ class Precision(ConfusionMetric):
 class Recall(ConfusionMetric):
     """The share of the positives that are found.
 
-    `TP / (TP + FN)`, in [0, 1]. Higher is better. `zero_division`, 0 unless given, where
-    the denominator is 0.
+    `TP / (TP + FN)`, in [0, 1]. Higher is better. `zero_division`, 0 unless given,
+    where the denominator is 0.
 
     Args:
       thresholds: A number in [0, 1] or several; 0.5 unless given. With `top_k` alone,
@@ -449,8 +458,8 @@ class FalsePositiveRate(ConfusionMetric):
 class TrueNegativeRate(ConfusionMetric):
     """The share of the negatives that are called negative.
 
-    `TN / (TN + FP)`, in [0, 1]. Higher is better. `zero_division`, 0 unless given, where
-    the denominator is 0.
+    `TN / (TN + FP)`, in [0, 1]. Higher is better. `zero_division`, 0 unless given,
+    where the denominator is 0.
 
     Args:
       thresholds: A number in [0, 1] or several; 0.5 unless given. With `top_k` alone,
@@ -483,8 +492,8 @@ class TrueNegativeRate(ConfusionMetric):
 class NegativePredictiveValue(ConfusionMetric):
     """The share of the negative predictions that are right.
 
-    `TN / (TN + FN)`, in [0, 1]. Higher is better. `zero_division`, 0 unless given, where
-    the denominator is 0.
+    `TN / (TN + FN)`, in [0, 1]. Higher is better. `zero_division`, 0 unless given,
+    where the denominator is 0.
 
     Args:
       thresholds: A number in [0, 1] or several; 0.5 unless given. With `top_k` alone,
@@ -585,8 +594,8 @@ class FalseOmissionRate(ConfusionMetric):
 class Prevalence(ConfusionMetric):
     """The share of the rows that are positive, whatever was predicted.
 
-    `(TP + FN) / (TP + FP + TN + FN)`, in [0, 1]. Neither way is better. `zero_division`, 0 unless given, where
-    the denominator is 0.
+    `(TP + FN) / (TP + FP + TN + FN)`, in [0, 1]. Neither way is better.
+    `zero_division`, 0 unless given, where the denominator is 0.
 
     Args:
       thresholds: A number in [0, 1] or several; 0.5 unless given. With `top_k` alone,
@@ -613,7 +622,7 @@ class Prevalence(ConfusionMetric):
 
     def formula(self, c: Counts) -> jax.Array:
         """(TP + FN) / (TP + FP + TN + FN)."""
-        return self.ratio(c.true_positives + c.false_negatives, sum(c))
+        return self.ratio(c.true_positives + c.false_negatives, c.total)
 
 
 Specificity = TrueNegativeRate
@@ -648,7 +657,10 @@ class BinaryAccuracy(_Ratio):
 
     def checked(self) -> dict[str, Any]:
         """Checks the threshold."""
-        return {**super().checked(), "threshold": checks.fraction(self.threshold, "threshold")}
+        return {
+            **super().checked(),
+            "threshold": checks.fraction(self.threshold, "threshold"),
+        }
 
     @property
     def accumulator(self) -> ConfusionCounts:
@@ -659,25 +671,30 @@ class BinaryAccuracy(_Ratio):
 
     def formula(self, c: Counts) -> jax.Array:
         """(TP + TN) / all."""
-        return divide(c.true_positives + c.true_negatives, sum(c), self.zero_division)
+        return divide(c.true_positives + c.true_negatives, c.total, self.zero_division)
 
 
 class _FScore(_Ratio):
     """A weighted harmonic mean of precision and recall."""
 
+    @property
+    def _threshold(self) -> float | None:
+        # Declared by the subclasses, where Keras has it at different places.
+        return self.threshold  # type: ignore[attr-defined, no-any-return]
+
     def checked(self) -> dict[str, Any]:
         """Checks the threshold."""
         options = super().checked()
-        if self.threshold is not None:
-            options["threshold"] = checks.fraction(self.threshold, "threshold")
+        if self._threshold is not None:
+            options["threshold"] = checks.fraction(self._threshold, "threshold")
         return options
 
     @property
     def accumulator(self) -> ConfusionCounts:
         """Counts at the threshold, or of the highest score of each row."""
-        highest = self.threshold is None and self.num_classes is not None
+        highest = self._threshold is None and self.num_classes is not None
         return ConfusionCounts(
-            self.threshold,
+            self._threshold,
             num_classes=self.num_classes,
             from_logits=self.from_logits,
             highest_only=highest,

@@ -5,6 +5,7 @@ its score. All four counts at all thresholds are sums of cells.
 """
 
 import functools
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -15,9 +16,11 @@ from jax.typing import ArrayLike
 
 from jaxmetrics import checks
 from jaxmetrics.checks import Mismatch
-from jaxmetrics.histogram import Rows, max_weight, tally
+from jaxmetrics.histogram import Rows, Tally, max_weight, tally
 from jaxmetrics.metric import Accumulator
 from jaxmetrics.numerics import (
+    add_batch,
+    add_pairs,
     cumulative_two_floats,
     cumulative_words,
     read_count,
@@ -39,8 +42,8 @@ class EvenGrid(NamedTuple):
 def even_thresholds(num_thresholds: int) -> tuple[float, ...]:
     """The evenly spaced thresholds that `AUC` and the curves use.
 
-    The i-th is the largest float32 score `s` with `s * (T - 1) <= i` in float32, which is
-    `i / (T - 1)` or the float next to it. So a score's place on the grid is one
+    The i-th is the largest float32 score `s` with `s * (T - 1) <= i` in float32, which
+    is `i / (T - 1)` or the float next to it. So a score's place on the grid is one
     multiplication, and exact. Metrics with these thresholds share the state of `AUC`.
 
     Args:
@@ -63,7 +66,9 @@ def even_thresholds(num_thresholds: int) -> tuple[float, ...]:
         higher = np.nextafter(values, up)
         values = np.where(higher * np.float32(last) <= place, higher, values)
     for _ in range(4):
-        values = np.where(values * np.float32(last) > place, np.nextafter(values, down), values)
+        values = np.where(
+            values * np.float32(last) > place, np.nextafter(values, down), values
+        )
     values[0] = 0.0
     return tuple(float(str(x)) for x in values)
 
@@ -76,7 +81,9 @@ def _normal_grid(thresholds: tuple[float, ...]) -> EvenGrid | tuple[float, ...]:
     return distinct
 
 
-def _thresholds_below(score: jax.Array, grid: EvenGrid | tuple[float, ...]) -> jax.Array:
+def _thresholds_below(
+    score: jax.Array, grid: EvenGrid | tuple[float, ...]
+) -> jax.Array:
     """How many thresholds are strictly below each score; int32."""
     if isinstance(grid, EvenGrid):
         place = jnp.ceil(score * np.float32(grid.number - 1))
@@ -84,7 +91,9 @@ def _thresholds_below(score: jax.Array, grid: EvenGrid | tuple[float, ...]) -> j
     if len(grid) <= 16:
         return sum((score > np.float32(t)).astype(jnp.int32) for t in grid)  # type: ignore[return-value]
     table = np.asarray(grid, np.float32)
-    return jnp.searchsorted(table, score, side="left", method="scan_unrolled").astype(jnp.int32)
+    return jnp.searchsorted(table, score, side="left", method="scan_unrolled").astype(
+        jnp.int32
+    )
 
 
 # --- the accumulator -----------------------------------------------------------------
@@ -102,6 +111,11 @@ class Counts(NamedTuple):
     true_negatives: jax.Array
     false_negatives: jax.Array
 
+    @property
+    def total(self) -> jax.Array:
+        """All rows."""
+        return sum(self[1:], self[0])
+
 
 class CountsData(NamedTuple):
     """What `ConfusionCounts` keeps, packed into two leaves.
@@ -117,8 +131,8 @@ class CountsData(NamedTuple):
 class ConfusionCounts(Accumulator):
     """True and false positives and negatives at thresholds.
 
-    Counts are exact to 2^53; weighted rows are summed apart, as two-floats, and both may
-    be mixed. As a metric its value is a `Counts`, which makes it the start of metrics
+    Counts are exact to 2^53; weighted rows are summed apart, as two-floats, and both
+    may be mixed. As a metric its value is a `Counts`, which makes it the start of metrics
     of one's own: `ConfusionCounts().map(function)`.
 
     Args:
@@ -149,12 +163,14 @@ class ConfusionCounts(Accumulator):
     def checked(self) -> dict[str, Any]:
         """Checks every option and brings equal accumulators to one form."""
         if self.class_id is not None and self.num_classes is not None:
-            raise Mismatch("class_id selects one class and num_classes keeps all; give one.")
+            raise Mismatch(
+                "class_id selects one class and num_classes keeps all; give one."
+            )
         if self.highest_only and (self.thresholds, self.top_k) != (None, None):
             raise Mismatch("highest_only takes neither thresholds nor top_k.")
         selects = self.top_k is not None or self.highest_only
         return {
-            "thresholds": self._checked_grid(selects),
+            "thresholds": self._checked_grid(selects=selects),
             "top_k": checks.optional_integer(self.top_k, "top_k", 1),
             "class_id": checks.optional_integer(self.class_id, "class_id", 0),
             "num_classes": checks.optional_integer(self.num_classes, "num_classes", 1),
@@ -162,7 +178,7 @@ class ConfusionCounts(Accumulator):
             "highest_only": checks.boolean(self.highest_only, "highest_only"),
         }
 
-    def _checked_grid(self, selects: bool) -> Any:
+    def _checked_grid(self, *, selects: bool) -> Any:
         if isinstance(self.thresholds, EvenGrid):
             return EvenGrid(checks.integer(self.thresholds.number, "num_thresholds", 2))
         if self.thresholds is None:
@@ -182,7 +198,11 @@ class ConfusionCounts(Accumulator):
     @property
     def threshold_values(self) -> tuple[float, ...]:
         """The thresholds, increasing."""
-        return even_thresholds(self.grid.number) if isinstance(self.grid, EvenGrid) else self.grid
+        return (
+            even_thresholds(self.grid.number)
+            if isinstance(self.grid, EvenGrid)
+            else self.grid
+        )
 
     @property
     def _shape(self) -> tuple[int, int, int]:
@@ -190,8 +210,10 @@ class ConfusionCounts(Accumulator):
 
     def empty(self) -> CountsData:
         """Nothing counted."""
-        cells = int(np.prod(self._shape))
-        return CountsData(jnp.zeros((2, cells + 3), jnp.uint32), jnp.zeros((2, cells), jnp.float32))
+        cells = math.prod(self._shape)
+        return CountsData(
+            jnp.zeros((2, cells + 3), jnp.uint32), jnp.zeros((2, cells), jnp.float32)
+        )
 
     def measure(
         self,
@@ -202,15 +224,35 @@ class ConfusionCounts(Accumulator):
         mask: ArrayLike | None = None,
     ) -> CountsData:
         """The counts of one batch."""
+        sums = self._tally(y_true, y_pred, sample_weight, mask=mask)
+        counts = words_from_counts(jnp.concatenate([sums.counts, sums.flags]))
+        if sums.weights is None:
+            return CountsData(counts, self.empty().weights)
+        return CountsData(counts, jnp.stack(sums.weights))
+
+    def extend(self, data: CountsData, *args: Any, **kwargs: Any) -> CountsData:
+        """As `combine` with `measure`; what a batch cannot change is not touched."""
+        self.check_call(args, kwargs)
+        sums = self._tally(*args, **kwargs)
+        counts = add_batch(data.counts, jnp.concatenate([sums.counts, sums.flags]))
+        if sums.weights is None:
+            return CountsData(counts, data.weights)
+        return CountsData(counts, jnp.stack(add_pairs(data.weights, sums.weights)))
+
+    def _tally(
+        self,
+        y_true: ArrayLike,
+        y_pred: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        mask: ArrayLike | None = None,
+    ) -> Tally:
+        """Counts one batch by cell."""
         entries = self._entries(y_true, y_pred, sample_weight, mask)
-        cells = int(np.prod(self._shape))
         scale = None
         if entries.weight is not None:
             scale = max_weight(entries.weight, entries.keep)
-        sums = tally(self._rows, entries, cells=cells, scale=scale)
-        counts = words_from_counts(jnp.concatenate([sums.counts, sums.flags]))
-        weights = jnp.zeros((2, cells), jnp.float32) if sums.weights is None else sums.weights
-        return CountsData(counts, weights)
+        return tally(self._rows, entries, cells=math.prod(self._shape), scale=scale)
 
     def _entries(
         self,
@@ -220,21 +262,32 @@ class ConfusionCounts(Accumulator):
         mask: ArrayLike | None,
     ) -> "_Entries":
         """Checks the batch, applies selections and lays it out as rows."""
-        true, pred = checks.align(checks.array(y_true, "y_true"), checks.array(y_pred, "y_pred"))
+        true, pred = checks.align(
+            checks.array(y_true, "y_true"), checks.array(y_pred, "y_pred")
+        )
         shape, of = true.shape, "y_true and y_pred"
-        weight = None if sample_weight is None else checks.row_weight(sample_weight, shape, of)
+        weight = (
+            None
+            if sample_weight is None
+            else checks.row_weight(sample_weight, shape, of)
+        )
         keep = None if mask is None else checks.row_mask(mask, shape, of)
         checks.class_axis(
-            shape, top_k=self.top_k, class_id=self.class_id, num_classes=self.num_classes
+            shape,
+            top_k=self.top_k,
+            class_id=self.class_id,
+            num_classes=self.num_classes,
         )
         selected = self._selected(pred)
         entries = jax.tree.map(
-            lambda x: jnp.broadcast_to(x, shape), _Entries(true, pred, selected, weight, keep)
+            lambda x: jnp.broadcast_to(x, shape),
+            _Entries(true, pred, selected, weight, keep),
         )
         if self.class_id is not None:
             entries = jax.tree.map(lambda x: x[..., self.class_id], entries)
         rows = (-1,) if self.num_classes is None else (-1, self.num_classes)
-        return jax.tree.map(lambda x: x.reshape(rows), entries)
+        rows_of: _Entries = jax.tree.map(lambda x: x.reshape(rows), entries)
+        return rows_of
 
     def _selected(self, pred: jax.Array) -> jax.Array | None:
         """Which scores may be positive: the top k, or the highest; None for all."""
@@ -245,42 +298,48 @@ class ConfusionCounts(Accumulator):
         pred = _widened(pred)
         if self.highest_only:
             # Keras's rule: all that equal the highest, unless that is zero.
-            return (pred >= jnp.max(pred, axis=-1, keepdims=True)) & (jnp.abs(pred) > 1e-9)
-        _, top = lax.top_k(pred, self.top_k)
+            return (pred >= jnp.max(pred, axis=-1, keepdims=True)) & (
+                jnp.abs(pred) > 1e-9
+            )
+        _, top = lax.top_k(pred, self.top_k or 1)
         return jnp.any(top[..., None] == jnp.arange(pred.shape[-1]), axis=-2)
 
     def _rows(self, entries: "_Entries") -> Rows:
         """The cell of each entry; what cannot be counted is flagged instead."""
         true, pred, selected, weight, keep = entries
-        if true.dtype == jnp.bool_:
-            positive, outside = true, jnp.zeros_like(true)
-        else:
-            positive = true == 1
-            outside = ~positive & (true != 0)
+        positive, outside = _label(true)
         nan = _is_nan(true) | _is_nan(pred)
         if weight is not None:
             nan |= jnp.isnan(weight)
-            outside |= (weight < 0) | jnp.isinf(weight)
-            kept = weight != 0 if keep is None else keep & (weight != 0)
-        else:
-            kept = jnp.ones_like(nan) if keep is None else keep
+            outside |= (weight < 0) | (weight == np.inf)
+            keep = weight != 0 if keep is None else keep & (weight != 0)
         below, unusual = self._place(pred)
         if selected is not None:
-            below = jnp.where(selected, below, 0)
+            below *= selected.astype(jnp.int32)
         classes, _, places = self._shape
-        cell = below + jnp.where(positive, np.int32(places), np.int32(0))
+        cell = below + places * positive.astype(jnp.int32)
         if classes > 1:
             cell += 2 * places * lax.broadcasted_iota(jnp.int32, cell.shape, 1)
-        flags = (kept & nan, kept & outside & ~nan, kept & unusual & ~nan)
-        return Rows(jnp.where(kept & ~nan & ~outside, cell, np.int32(-1)), flags, weight)
+        flags = [nan, outside & ~nan, unusual & ~nan]
+        dropped = nan | outside
+        if keep is not None:
+            flags = [flag & keep for flag in flags]
+            dropped |= ~keep
+        return Rows(
+            lax.select(dropped, jnp.full_like(cell, -1), cell), tuple(flags), weight
+        )
 
     def _place(self, pred: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """How many thresholds are below each score, and whether it is outside [0, 1]."""
+        """How many thresholds are below each score; whether it is outside [0, 1]."""
         if pred.dtype == jnp.bool_:
-            return jnp.where(pred, np.int32(self._shape[2] - 1), np.int32(0)), jnp.zeros_like(pred)
+            return jnp.where(
+                pred, np.int32(self._shape[2] - 1), np.int32(0)
+            ), jnp.zeros_like(pred)
         score = _widened(pred)
         if self.from_logits:
-            return _thresholds_below(jax.nn.sigmoid(score), self.grid), jnp.zeros(score.shape, bool)
+            return _thresholds_below(jax.nn.sigmoid(score), self.grid), jnp.zeros(
+                score.shape, bool
+            )
         return _thresholds_below(score, self.grid), (score < 0) | (score > 1)
 
     def flags(self, data: CountsData) -> jax.Array:
@@ -301,7 +360,9 @@ class ConfusionCounts(Accumulator):
         return tuple(
             _four_counts(x, running)
             for x, running in zip(
-                self.tables(data), (cumulative_words, cumulative_two_floats), strict=True
+                self.tables(data),
+                (cumulative_words, cumulative_two_floats),
+                strict=True,
             )
         )  # type: ignore[return-value]
 
@@ -322,7 +383,7 @@ class ConfusionCounts(Accumulator):
 
 
 class _Entries(NamedTuple):
-    """A batch laid out as `(rows,)`, or `(rows, classes)` where classes are kept apart."""
+    """A batch laid out as `(rows,)`, or `(rows, classes)` with classes apart."""
 
     true: jax.Array
     pred: jax.Array
@@ -339,9 +400,21 @@ def _four_counts(x: jax.Array, running: Any) -> jax.Array:
     return jnp.swapaxes(jnp.stack(four, axis=1), -1, -2)
 
 
+def _label(true: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Whether each label is positive, and whether it is neither 0 nor 1."""
+    if true.dtype == jnp.bool_:
+        return true, jnp.zeros_like(true)
+    positive = true == 1
+    return positive, ~(positive | (true == 0))
+
+
 def _widened(x: jax.Array) -> jax.Array:
     return x if x.dtype == jnp.float32 else x.astype(jnp.float32)
 
 
 def _is_nan(x: jax.Array) -> jax.Array:
-    return jnp.isnan(x) if jnp.issubdtype(x.dtype, jnp.floating) else jnp.zeros(x.shape, bool)
+    return (
+        jnp.isnan(x)
+        if jnp.issubdtype(x.dtype, jnp.floating)
+        else jnp.zeros(x.shape, bool)
+    )

@@ -9,6 +9,7 @@ not. `summation_method` "minoring" and "majoring" bound the error.
 """
 
 import abc
+from dataclasses import KW_ONLY
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -74,14 +75,16 @@ class AUC(Readout):
         average with `multi_label`, of its entries otherwise.
       from_logits: Scores are logits, and pass through a sigmoid first.
       zero_division: The area where it does not exist, NaN unless given: without
-        positives, and under ROC and PRGAIN without negatives. Labels without an area are left
-        out of the average, unless this is a number.
+        positives, and under ROC and PRGAIN without negatives. Labels without an area
+        are left out of the average, unless this is a number.
       name: What errors call the metric.
       dtype: A float dtype for the result.
 
     Example:
       >>> import jaxmetrics as jm
-      >>> print(jm.AUC(num_thresholds=3)(y_true=[0, 0, 1, 1], y_pred=[0, 0.5, 0.3, 0.9]))
+      >>> print(
+      ...     jm.AUC(num_thresholds=3)(y_true=[0, 0, 1, 1], y_pred=[0, 0.5, 0.3, 0.9])
+      ... )
       0.75
 
     References:
@@ -93,35 +96,40 @@ class AUC(Readout):
     num_thresholds: int = 200
     curve: str = "ROC"
     summation_method: str = "interpolation"
-    thresholds: Any = checks.keyword(None)
-    multi_label: bool = checks.keyword(False)
-    num_labels: int | None = checks.keyword(None)
-    label_weights: Any = checks.keyword(None)
-    from_logits: bool = checks.keyword(False)
-    zero_division: float = checks.keyword(float("nan"))
+    _: KW_ONLY
+    thresholds: Any = None
+    multi_label: bool = False
+    num_labels: int | None = None
+    label_weights: Any = None
+    from_logits: bool = False
+    zero_division: float = float("nan")
 
     def checked(self) -> dict[str, Any]:
         """Checks every option."""
-        curve = self.curve.upper() if isinstance(self.curve, str) else self.curve
-        method = self.summation_method
         options = {
             "num_thresholds": checks.integer(self.num_thresholds, "num_thresholds", 2),
-            "curve": checks.choice(curve, "curve", ("ROC", "PR", "PRGAIN")),
+            "curve": checks.choice(
+                str(self.curve).upper(), "curve", ("ROC", "PR", "PRGAIN")
+            ),
             "summation_method": checks.choice(
-                method.lower() if isinstance(method, str) else method,
+                str(self.summation_method).lower(),
                 "summation_method",
                 ("interpolation", "minoring", "majoring"),
             ),
             "multi_label": checks.boolean(self.multi_label, "multi_label"),
             "num_labels": checks.optional_integer(self.num_labels, "num_labels", 1),
-            "zero_division": checks.number(self.zero_division, "zero_division", nan=True),
+            "zero_division": checks.number(
+                self.zero_division, "zero_division", nan=True
+            ),
         }
         if self.thresholds is not None:
             options["thresholds"] = checks.fractions(self.thresholds, "thresholds")
         if self.label_weights is not None:
             options["label_weights"] = self._checked_label_weights()
         elif self.multi_label and self.num_labels is None:
-            raise WrongKind("multi_label=True needs num_labels, the size of the last axis.")
+            raise WrongKind(
+                "multi_label=True needs num_labels, the size of the last axis."
+            )
         elif self.num_labels is not None and not self.multi_label:
             raise Mismatch("num_labels needs multi_label=True or label_weights.")
         return {**super().checked(), **options}
@@ -135,7 +143,8 @@ class AUC(Readout):
             raise Mismatch(f"label_weights must not be negative; got {weights}.")
         if self.num_labels is not None and len(weights) != self.num_labels:
             raise Mismatch(
-                f"label_weights must hold num_labels={self.num_labels} weights; got {len(weights)}."
+                f"label_weights must hold num_labels={self.num_labels} weights; "
+                f"got {len(weights)}."
             )
         return weights
 
@@ -156,7 +165,9 @@ class AUC(Readout):
         c = _with_ends(c, self.accumulator, inner_only=self.thresholds is None)
         weights = None
         if self.label_weights is not None:
-            weights = jnp.asarray(np.asarray(self.label_weights), c.true_positives.dtype)
+            weights = jnp.asarray(
+                np.asarray(self.label_weights), c.true_positives.dtype
+            )
             if not self.multi_label:
                 c = Counts(*(jnp.sum(x * weights[None, :], axis=-1) for x in c))
         area = self._area(c)
@@ -187,7 +198,10 @@ def _with_ends(c: Counts, accumulator: ConfusionCounts, *, inner_only: bool) -> 
     """
     if accumulator.grid_size == 1:
         c = Counts(*(x[None] for x in c))
-    positives, negatives = c.true_positives + c.false_negatives, c.false_positives + c.true_negatives
+    positives, negatives = (
+        c.true_positives + c.false_negatives,
+        c.false_positives + c.true_negatives,
+    )
     positives, negatives = positives[:1], negatives[:1]
     if inner_only:
         c = Counts(*(x[1:-1] for x in c))
@@ -264,15 +278,24 @@ class _AtFixedValue(Readout):
         """Checks the target and the number of thresholds."""
         targets = checks.fractions(getattr(self, self.fixed), self.fixed)
         several = np.ndim(getattr(self, self.fixed)) > 0
-        number = checks.integer(self.num_thresholds, "num_thresholds", 1)
-        options = {self.fixed: targets if several else targets[0], "num_thresholds": number}
+        number = checks.integer(self._grid_options[0], "num_thresholds", 1)
+        options = {
+            self.fixed: targets if several else targets[0],
+            "num_thresholds": number,
+        }
         return {**super().checked(), **options}
+
+    @property
+    def _grid_options(self) -> tuple[int, int | None, bool]:
+        # Declared by the subclasses, because their target comes first.
+        return self.num_thresholds, self.class_id, self.from_logits  # type: ignore[attr-defined]
 
     @property
     def accumulator(self) -> ConfusionCounts:
         """Counts on the even grid; a single threshold is 0.5."""
-        grid = EvenGrid(self.num_thresholds) if self.num_thresholds > 1 else 0.5
-        return ConfusionCounts(grid, class_id=self.class_id, from_logits=self.from_logits)
+        number, class_id, from_logits = self._grid_options
+        grid = EvenGrid(number) if number > 1 else 0.5
+        return ConfusionCounts(grid, class_id=class_id, from_logits=from_logits)
 
     @abc.abstractmethod
     def statistics(self, c: Counts) -> tuple[jax.Array, jax.Array]:
@@ -281,10 +304,11 @@ class _AtFixedValue(Readout):
     def best(self, c: Counts) -> tuple[jax.Array, jax.Array]:
         """The best value and its index on the grid, -1 where no threshold qualifies.
 
-        Of equally good thresholds the one with the best held statistic, then the lowest.
+        Of equally good thresholds the one with the best held statistic, then the
+        lowest.
         """
         target = getattr(self, self.fixed)
-        if self.num_thresholds == 1:
+        if self.accumulator.grid_size == 1:
             c = Counts(*(x[None] for x in c))
         value, held = self.statistics(c)
         if isinstance(target, tuple):
@@ -292,7 +316,9 @@ class _AtFixedValue(Readout):
         feasible = held >= np.asarray(target, held.dtype)[..., None]
         reached = jnp.where(feasible, value, jnp.zeros_like(value) - 1)
         top = jnp.max(reached, axis=-1, keepdims=True)
-        index = jnp.argmax(jnp.where(reached == top, held, jnp.zeros_like(held) - 1), axis=-1)
+        index = jnp.argmax(
+            jnp.where(reached == top, held, jnp.zeros_like(held) - 1), axis=-1
+        )
         top = top[..., 0]
         return jnp.maximum(top, 0), jnp.where(top < 0, -1, index)
 
@@ -335,7 +361,9 @@ class OperatingThreshold(Readout):
     def formula(self, c: Counts) -> jax.Array:
         """The threshold at the best index."""
         _, index = self.metric.best(c)
-        thresholds = jnp.asarray(np.asarray(self.accumulator.threshold_values), float_dtype())
+        thresholds = jnp.asarray(
+            np.asarray(self.accumulator.threshold_values), float_dtype()
+        )
         missing = jnp.asarray(jnp.nan, thresholds.dtype)
         return jnp.where(index < 0, missing, thresholds[index])
 
@@ -343,9 +371,9 @@ class OperatingThreshold(Readout):
 class PrecisionAtRecall(_AtFixedValue):
     """The best precision at which recall is high enough.
 
-    `max over thresholds t with R(t) >= recall of P(t)`, over evenly spaced thresholds, in
-    [0, 1]. Higher is better. 0 where no threshold qualifies; `operating_threshold` is
-    the metric of the threshold itself.
+    `max over thresholds t with R(t) >= recall of P(t)`, over evenly
+    spaced thresholds, in [0, 1]. Higher is better. 0 where no threshold qualifies;
+    `operating_threshold` is the metric of the threshold itself.
 
     Args:
       recall: The least recall, in [0, 1], or several for one value each.
@@ -368,7 +396,8 @@ class PrecisionAtRecall(_AtFixedValue):
     recall: Any
     num_thresholds: int = 200
     class_id: int | None = None
-    from_logits: bool = checks.keyword(False)
+    _: KW_ONLY
+    from_logits: bool = False
 
     fixed: ClassVar[str] = "recall"
 
@@ -380,9 +409,9 @@ class PrecisionAtRecall(_AtFixedValue):
 class RecallAtPrecision(_AtFixedValue):
     """The best recall at which precision is high enough.
 
-    `max over thresholds t with P(t) >= precision of R(t)`, over evenly spaced thresholds, in
-    [0, 1]. Higher is better. 0 where no threshold qualifies; `operating_threshold` is
-    the metric of the threshold itself.
+    `max over thresholds t with P(t) >= precision of R(t)`, over evenly
+    spaced thresholds, in [0, 1]. Higher is better. 0 where no threshold qualifies;
+    `operating_threshold` is the metric of the threshold itself.
 
     Args:
       precision: The least precision, in [0, 1], or several for one value each.
@@ -405,7 +434,8 @@ class RecallAtPrecision(_AtFixedValue):
     precision: Any
     num_thresholds: int = 200
     class_id: int | None = None
-    from_logits: bool = checks.keyword(False)
+    _: KW_ONLY
+    from_logits: bool = False
 
     fixed: ClassVar[str] = "precision"
 
@@ -417,9 +447,9 @@ class RecallAtPrecision(_AtFixedValue):
 class SensitivityAtSpecificity(_AtFixedValue):
     """The best sensitivity (recall) at which specificity is high enough.
 
-    `max over thresholds t with TNR(t) >= specificity of TPR(t)`, over evenly spaced thresholds, in
-    [0, 1]. Higher is better. 0 where no threshold qualifies; `operating_threshold` is
-    the metric of the threshold itself.
+    `max over thresholds t with TNR(t) >= specificity of TPR(t)`, over evenly
+    spaced thresholds, in [0, 1]. Higher is better. 0 where no threshold qualifies;
+    `operating_threshold` is the metric of the threshold itself.
 
     Args:
       specificity: The least specificity, in [0, 1], or several for one value each.
@@ -442,7 +472,8 @@ class SensitivityAtSpecificity(_AtFixedValue):
     specificity: Any
     num_thresholds: int = 200
     class_id: int | None = None
-    from_logits: bool = checks.keyword(False)
+    _: KW_ONLY
+    from_logits: bool = False
 
     fixed: ClassVar[str] = "specificity"
 
@@ -454,9 +485,9 @@ class SensitivityAtSpecificity(_AtFixedValue):
 class SpecificityAtSensitivity(_AtFixedValue):
     """The best specificity at which sensitivity (recall) is high enough.
 
-    `max over thresholds t with TPR(t) >= sensitivity of TNR(t)`, over evenly spaced thresholds, in
-    [0, 1]. Higher is better. 0 where no threshold qualifies; `operating_threshold` is
-    the metric of the threshold itself.
+    `max over thresholds t with TPR(t) >= sensitivity of TNR(t)`, over evenly
+    spaced thresholds, in [0, 1]. Higher is better. 0 where no threshold qualifies;
+    `operating_threshold` is the metric of the threshold itself.
 
     Args:
       sensitivity: The least sensitivity, in [0, 1], or several for one value each.
@@ -479,7 +510,8 @@ class SpecificityAtSensitivity(_AtFixedValue):
     sensitivity: Any
     num_thresholds: int = 200
     class_id: int | None = None
-    from_logits: bool = checks.keyword(False)
+    _: KW_ONLY
+    from_logits: bool = False
 
     fixed: ClassVar[str] = "sensitivity"
 
@@ -518,7 +550,7 @@ class ROCPoints(NamedTuple):
 
 
 class PrecisionRecallPoints(NamedTuple):
-    """Points of a precision-recall curve, from "everything is positive" to "nothing is".
+    """Points of a precision-recall curve, from "all is positive" to "nothing is".
 
     Attributes:
       precision: The last is 1, by convention.
@@ -535,15 +567,18 @@ class _Curve(Readout):
     """A curve over a grid of thresholds, ends included."""
 
     num_thresholds: int = 200
-    thresholds: Any = checks.keyword(None)
-    class_id: int | None = checks.keyword(None)
-    num_classes: int | None = checks.keyword(None)
-    from_logits: bool = checks.keyword(False)
+    _: KW_ONLY
+    thresholds: Any = None
+    class_id: int | None = None
+    num_classes: int | None = None
+    from_logits: bool = False
 
     def checked(self) -> dict[str, Any]:
         """Checks the grid; the accumulator checks the rest."""
         options: dict[str, Any] = super().checked()
-        options["num_thresholds"] = checks.integer(self.num_thresholds, "num_thresholds", 2)
+        options["num_thresholds"] = checks.integer(
+            self.num_thresholds, "num_thresholds", 2
+        )
         if self.thresholds is not None:
             options["thresholds"] = checks.fractions(self.thresholds, "thresholds")
         return options
@@ -563,7 +598,9 @@ class _Curve(Readout):
         values = self.accumulator.threshold_values
         values = values[1:-1] if self.thresholds is None else values
         thresholds = jnp.asarray(np.asarray([-np.inf, *values, np.inf]), float_dtype())
-        return _with_ends(c, self.accumulator, inner_only=self.thresholds is None), thresholds
+        return _with_ends(
+            c, self.accumulator, inner_only=self.thresholds is None
+        ), thresholds
 
 
 class ROCCurve(_Curve):
@@ -623,7 +660,9 @@ class PrecisionRecallCurve(_Curve):
 
     Example:
       >>> import jaxmetrics as jm
-      >>> curve = jm.PrecisionRecallCurve(3)(y_true=[0, 0, 1, 1], y_pred=[0, 0.5, 0.3, 0.9])
+      >>> curve = jm.PrecisionRecallCurve(3)(
+      ...     y_true=[0, 0, 1, 1], y_pred=[0, 0.5, 0.3, 0.9]
+      ... )
       >>> print(curve.precision, curve.recall)
       [0.5 1.  1. ] [1.  0.5 0. ]
 

@@ -1,4 +1,4 @@
-"""The one place that counts rows into cells: fast on each backend, local under sharding.
+"""The one place that counts rows into cells: fast on each backend, local if sharded.
 
 `tally` takes a function from rows to cells and returns how many rows, and how much
 weight, fell into each cell. How it goes through the rows is decided here and nowhere
@@ -18,6 +18,7 @@ relative to the largest weight of the batch. Sums of limbs are exact, so a weigh
 result does not depend on the order of the rows or on how they are sharded.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -28,7 +29,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from jaxmetrics.numerics import two_sum
+from jaxmetrics.numerics import fast_two_sum
 
 __all__ = ["Rows", "Tally", "max_weight", "tally"]
 
@@ -36,13 +37,14 @@ BLOCK_ROWS = 2**15
 LIMB_BITS = 16
 LIMBS = 3
 FEW_CELLS = 8  # up to here one variadic reduce beats a scatter
+_LIMB = np.uint32(2**LIMB_BITS - 1)
 PRIVATE_CELLS = 4096  # up to here two private copies fit in a CPU's first cache
 
 
 class Rows(NamedTuple):
     """What a block of rows says; every field has the block's shape."""
 
-    cell: jax.Array  # int32; a cell outside [0, cells) drops the row
+    cell: jax.Array  # int32, below `cells`; a negative cell drops the row
     flags: tuple[jax.Array, ...]  # bool; counted whatever the cell
     weight: jax.Array | None = None  # float32, finite and >= 0 where the cell counts
 
@@ -52,7 +54,10 @@ class Tally(NamedTuple):
 
     counts: jax.Array  # uint32 (cells,): rows in each cell
     flags: jax.Array  # uint32 (flags,): rows with each flag
-    weights: jax.Array | None  # float32 (2, cells): two-float sums of weight
+    weights: tuple[jax.Array, jax.Array] | None  # float32 (cells,): sums and errors
+
+
+Limbs = tuple[jax.Array, ...]
 
 
 class _Sums(NamedTuple):
@@ -60,13 +65,14 @@ class _Sums(NamedTuple):
 
     counts: jax.Array  # uint32 (cells,); empty where rows carry weights
     flags: jax.Array  # uint32 (flags,)
-    limbs: jax.Array  # uint32 (LIMBS + 1, cells), lowest first; empty without weights
+    limbs: Limbs  # each uint32 (cells,), lowest first; none without weights
 
 
 Batch = Any  # a pytree of arrays of one shape (rows, ...)
 Classify = Callable[[Batch], Rows]
 Block = Callable[[Batch], "_Sums"]
-Form = Callable[[jax.Array, list[jax.Array], int], jax.Array]
+Form = Callable[[jax.Array, list[jax.Array], list[jax.Array], int], "Sums"]
+Sums = tuple[list[jax.Array], jax.Array]  # by value and cell; by flag
 
 
 def tally(
@@ -91,7 +97,7 @@ def tally(
         classify, batch = _with_padding(classify, batch, lanes.number)
         batch = jax.tree.map(partial(_split, lanes=lanes), batch)
         each = jax.vmap(partial(sweep, classify))(batch)
-        sums = _Sums(*(jnp.sum(x, axis=0, dtype=x.dtype) for x in each))
+        sums = _added_up(each)
     else:
         sums = sweep(classify, batch)
     if scale is None:
@@ -105,8 +111,8 @@ def max_weight(weight: jax.Array, keep: jax.Array | None) -> jax.Array:
     usable = (weight >= 0) & (weight < np.inf)
     if keep is not None:
         usable &= keep
-    largest = jnp.max(jnp.where(usable, weight, np.float32(0)), initial=0.0)
-    return _power_above(largest)
+    zero = jnp.zeros_like(weight)
+    return _power_above(jnp.max(lax.select(usable, weight, zero), initial=0.0))
 
 
 def _power_above(x: jax.Array) -> jax.Array:
@@ -125,7 +131,7 @@ def _two_to(exponent: jax.Array) -> jax.Array:
 
 def _to_limbs(weight: jax.Array, scale: jax.Array) -> list[jax.Array]:
     """Three 16-bit limbs of `weight / 2^scale`, highest first; each step is exact."""
-    half = scale // 2  # 2^-scale may itself be out of range
+    half = scale >> 1  # 2^-scale may itself be out of range
     rest = weight * _two_to(-half) * _two_to(half - scale)  # in [0, 1)
     limbs = []
     for last in (False, False, True):
@@ -136,55 +142,59 @@ def _to_limbs(weight: jax.Array, scale: jax.Array) -> list[jax.Array]:
     return limbs
 
 
-def _carry_limbs(limbs: jax.Array) -> jax.Array:
+def _carry_limbs(limbs: Limbs) -> Limbs:
     """Carries limbs to 16 bits each; the highest keeps what is above."""
+    low, *above = limbs
     carried = []
-    over = jnp.zeros_like(limbs[0])
-    for limb in limbs[:-1]:
-        limb = limb + over
-        carried.append(limb & np.uint32(2**LIMB_BITS - 1))
-        over = limb >> LIMB_BITS
-    return jnp.stack([*carried, limbs[-1] + over])
+    for limb in above:
+        carried.append(low & _LIMB)
+        low = limb + (low >> LIMB_BITS)
+    return (*carried, low)
 
 
-def _from_limbs(limbs: jax.Array, scale: jax.Array) -> jax.Array:
-    """Two-float weights `sum(limb_i * 2^(16 i)) * 2^(scale - 48)`."""
-    carried = _carry_limbs(limbs)
-    total = error = jnp.zeros(limbs.shape[1:], jnp.float32)
-    for place in reversed(range(LIMBS + 1)):
-        power = np.float32(2.0 ** (LIMB_BITS * (place - LIMBS)))
-        # The highest limb has up to 31 bits: in two parts each is an exact float32.
-        for part in (carried[place] & ~np.uint32(4095), carried[place] & np.uint32(4095)):
-            total, low = two_sum(total, part.astype(jnp.float32) * power)
-            error = error + low
-    total, error = two_sum(total, error)
-    half = scale // 2
-    return jnp.stack([total, error]) * _two_to(half) * _two_to(scale - half)
+def _from_limbs(limbs: Limbs, scale: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Two-float weights `sum(limb_i * 2^(16 i)) * 2^(scale - 48)` of carried limbs.
+
+    The two highest limbs are exact floats; of the others, what lies 40 bits below the
+    largest weight may round.
+    """
+    low, middle, high, top = limbs
+    even_higher = (top >> LIMB_BITS).astype(jnp.float32) * np.float32(2.0**32)
+    top = (top & _LIMB).astype(jnp.float32) * np.float32(2.0**16)
+    below = ((middle << LIMB_BITS) | low).astype(jnp.float32) * np.float32(2.0**-32)
+    total, error = fast_two_sum(even_higher, top)
+    total, rest = fast_two_sum(total, high.astype(jnp.float32))
+    total, error = fast_two_sum(total, error + rest + below)
+    half = (scale - LIMB_BITS) >> 1
+    factors = _two_to(half), _two_to(scale - LIMB_BITS - half)
+    return total * factors[0] * factors[1], error * factors[0] * factors[1]
 
 
 # --- one lane ------------------------------------------------------------------------
 
 
-def _lane(classify: Classify, batch: Batch, *, cells: int, scale: jax.Array | None) -> _Sums:
+def _lane(
+    classify: Classify, batch: Batch, *, cells: int, scale: jax.Array | None
+) -> _Sums:
     """Sweeps the rows of one lane in the form that suits the backend."""
     block = partial(_block, classify, cells=cells, scale=scale)
     first = jax.tree.leaves(batch)[0]
     few = cells <= FEW_CELLS and first.ndim == 1
-    if few and scale is None:
-        return block(_reduce, batch)  # one read, whatever the number of rows
-    if few and first.size <= BLOCK_ROWS:
-        return block(_reduce, batch)
     small = first.size <= BLOCK_ROWS
-
-    def run(form: Form, sweep: Callable[[Block, Batch], _Sums], batch: Batch) -> _Sums:
-        return block(form, batch) if small else sweep(partial(block, form), batch)
-
-    return lax.platform_dependent(
-        batch,
-        cpu=partial(run, _reduce if few else _scatter, _sweep_in_turn),
-        tpu=partial(run, _reduce if few else _product, _sweep_in_turn),
-        default=partial(run, _reduce if few else _scatter, _sweep_at_once),
-    )
+    if few and (small or scale is None):
+        return block(_reduce, batch)  # one read, whatever the number of rows
+    many = _reduce if few else _scatter
+    one_hot = _reduce if few else _product
+    if small:
+        forms = {"tpu": partial(block, one_hot), "default": partial(block, many)}
+    else:
+        forms = {
+            "cpu": partial(_sweep_in_turn, partial(block, many)),
+            "tpu": partial(_sweep_in_turn, partial(block, one_hot)),
+            "default": partial(_sweep_at_once, partial(block, many)),
+        }
+    sums: _Sums = lax.platform_dependent(batch, **forms)
+    return sums
 
 
 def _sweep_in_turn(block: Block, batch: Batch) -> _Sums:
@@ -193,7 +203,9 @@ def _sweep_in_turn(block: Block, batch: Batch) -> _Sums:
     whole = _rows(batch) // size
 
     def step(i: jax.Array, sums: _Sums) -> _Sums:
-        part = jax.tree.map(lambda x: lax.dynamic_slice_in_dim(x, i * size, size), batch)
+        part = jax.tree.map(
+            lambda x: lax.dynamic_slice_in_dim(x, i * size, size), batch
+        )
         return _add(sums, block(part))
 
     # The first step is peeled: the carry takes its type and sharding from the data.
@@ -210,9 +222,7 @@ def _sweep_at_once(block: Block, batch: Batch) -> _Sums:
         lambda x: x[: whole * size].reshape(whole, size, *x.shape[1:]), batch
     )
     each = jax.vmap(block)(parts)
-    sums = _Sums(*(jnp.sum(x, axis=0, dtype=x.dtype) for x in each))
-    sums = sums._replace(limbs=_carry_limbs(sums.limbs))
-    return _with_tail(block, batch, whole * size, sums)
+    return _with_tail(block, batch, whole * size, _added_up(each))
 
 
 def _with_tail(block: Block, batch: Batch, start: int, sums: _Sums) -> _Sums:
@@ -222,7 +232,8 @@ def _with_tail(block: Block, batch: Batch, start: int, sums: _Sums) -> _Sums:
 
 
 def _rows(batch: Batch) -> int:
-    return int(jax.tree.leaves(batch)[0].shape[0])
+    rows: int = jax.tree.leaves(batch)[0].shape[0]
+    return rows
 
 
 def _block_rows(batch: Batch) -> int:
@@ -231,7 +242,14 @@ def _block_rows(batch: Batch) -> int:
 
 
 def _add(a: _Sums, b: _Sums) -> _Sums:
-    return _Sums(a.counts + b.counts, a.flags + b.flags, _carry_limbs(a.limbs + b.limbs))
+    limbs = tuple(x + y for x, y in zip(a.limbs, b.limbs, strict=True))
+    return _Sums(a.counts + b.counts, a.flags + b.flags, _carry_limbs(limbs))
+
+
+def _added_up(each: _Sums) -> _Sums:
+    """The sum over the leading axis."""
+    sums: _Sums = jax.tree.map(lambda x: jnp.sum(x, axis=0, dtype=x.dtype), each)
+    return sums._replace(limbs=_carry_limbs(sums.limbs))
 
 
 # --- one block -----------------------------------------------------------------------
@@ -247,62 +265,59 @@ def _block(
 ) -> _Sums:
     """Classifies one block and sums it by cell."""
     rows = classify(batch)
-    flags = _variadic_sum([x.reshape(-1).astype(jnp.int32) for x in rows.flags])
     cell = rows.cell.reshape(-1)
+    values: list[jax.Array] = []
+    if scale is not None:
+        values = _to_limbs(rows.weight.reshape(-1), scale)  # type: ignore[union-attr]
+    sums, flags = form(cell, values, [x.reshape(-1) for x in rows.flags], cells)
     if scale is None:
-        counts = form(cell, [], cells)[0]
-        return _Sums(counts, flags, jnp.zeros((LIMBS + 1, 0), jnp.uint32))
-    assert rows.weight is not None
-    limbs = _to_limbs(rows.weight.reshape(-1), scale)
-    sums = form(cell, limbs, cells)[::-1]
-    top = jnp.zeros_like(sums[:1])
-    return _Sums(jnp.zeros((0,), jnp.uint32), flags, _carry_limbs(jnp.concatenate([sums, top])))
+        return _Sums(sums[0], flags, ())
+    limbs = _carry_limbs((*sums[::-1], jnp.zeros_like(sums[0])))
+    return _Sums(jnp.zeros((0,), jnp.uint32), flags, limbs)
 
 
-def _variadic_sum(operands: list[jax.Array]) -> jax.Array:
-    """Sums of several integer vectors in one read of the rows, stacked, as uint32."""
-
-    def add(a: tuple[jax.Array, ...], b: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
-        return tuple(x + y for x, y in zip(a, b, strict=True))
-
-    zeros = tuple(np.zeros((), x.dtype) for x in operands)
-    sums = lax.reduce(tuple(operands), zeros, add, (0,))
-    return jnp.stack([x.astype(jnp.uint32) for x in sums])
-
-
-def _reduce(cell: jax.Array, values: list[jax.Array], cells: int) -> jax.Array:
-    """Few cells: one comparison and one sum for each."""
+def _reduce(
+    cell: jax.Array, values: list[jax.Array], flags: list[jax.Array], cells: int
+) -> Sums:
+    """Few cells: one comparison and one sum for each, all in one read of the rows."""
     inside = [cell == j for j in range(cells)]
-    if not values:
-        return _variadic_sum([x.astype(jnp.int32) for x in inside])[None]
-    zero = np.int32(0)
-    chosen = [jnp.where(x, v, zero) for v in values for x in inside]
-    return _variadic_sum(chosen).reshape(len(values), cells)
+    zero = jnp.zeros_like(cell)
+    chosen = [lax.select(x, v, zero) for v in values for x in inside] or inside
+    sums = _variadic_sum([*chosen, *flags])
+    ends = range(cells, len(chosen) + 1, cells)
+    return [sums[end - cells : end] for end in ends], sums[len(chosen) :]
 
 
-def _scatter(cell: jax.Array, values: list[jax.Array], cells: int) -> jax.Array:
+def _scatter(
+    cell: jax.Array, values: list[jax.Array], flags: list[jax.Array], cells: int
+) -> Sums:
     """Many cells: integer scatter-add; even and odd rows apart, to break the chain."""
-    cell = jnp.where((cell >= 0) & (cell < cells), cell, cells)  # one cell to drop into
+    cell = lax.select(
+        cell < 0, jnp.full_like(cell, cells), cell
+    )  # one cell to drop into
     width = cells + 1
     copies = 2 if cells <= PRIVATE_CELLS else 1
     if copies == 2:
         cell = cell + width * (lax.iota(jnp.int32, cell.shape[0]) & 1)
 
-    def add_up(updates: jax.Array | np.int32) -> jax.Array:
+    def add_up(updates: jax.Array) -> jax.Array:
         zeros = jnp.zeros((copies * width,), jnp.int32)
         sums = zeros.at[cell].add(updates, mode="promise_in_bounds")
-        return jnp.sum(sums.reshape(copies, width).astype(jnp.uint32), axis=0)[:cells]
+        sums = lax.bitcast_convert_type(sums, jnp.uint32).reshape(copies, width)
+        return jnp.sum(sums, axis=0)[:cells]
 
-    return jnp.stack([add_up(v) for v in values or [np.int32(1)]])
+    return [add_up(v) for v in values or [jnp.int32(1)]], _variadic_sum(flags)
 
 
-def _product(cell: jax.Array, values: list[jax.Array], cells: int) -> jax.Array:
+def _product(
+    cell: jax.Array, values: list[jax.Array], flags: list[jax.Array], cells: int
+) -> Sums:
     """Many cells: the product of two one-hot matrices, exact in bfloat16.
 
     A cell is a row and a column of a square; values go in as bytes, so that every
     factor has 8 bits and every sum over a block stays below 2^24.
     """
-    side = max(1, int(np.ceil(np.sqrt(cells))))
+    side = math.isqrt(cells - 1) + 1
     row = jax.nn.one_hot(cell // side, side, dtype=jnp.bfloat16)
     column = jax.nn.one_hot(cell % side, side, dtype=jnp.bfloat16)
     row = jnp.where((cell >= 0)[:, None], row, jnp.zeros_like(row))
@@ -313,10 +328,26 @@ def _product(cell: jax.Array, values: list[jax.Array], cells: int) -> jax.Array:
         return square.reshape(-1)[:cells].astype(jnp.uint32)
 
     if not values:
-        return add_up(None)[None]
-    low = [add_up(v & np.int32(255)) for v in values]
+        return [add_up(None)], _variadic_sum(flags)
+    low = [add_up(v & 255) for v in values]
     high = [add_up(v >> 8) for v in values]
-    return jnp.stack([a + (b << 8) for a, b in zip(low, high, strict=True)])
+    sums = [a + (b << 8) for a, b in zip(low, high, strict=True)]
+    return sums, _variadic_sum(flags)
+
+
+def _variadic_sum(operands: list[jax.Array]) -> jax.Array:
+    """Sums of several vectors of integers or flags in one read, stacked, as uint32."""
+    if not operands:
+        return jnp.zeros((0,), jnp.uint32)
+
+    def add(
+        a: tuple[jax.Array, ...], b: tuple[jax.Array, ...]
+    ) -> tuple[jax.Array, ...]:
+        return tuple(x + y for x, y in zip(a, b, strict=True))
+
+    numbers = tuple(x.astype(jnp.int32) for x in operands)
+    sums = lax.reduce(numbers, (np.int32(0),) * len(numbers), add, (0,))
+    return lax.bitcast_convert_type(jnp.stack(sums), jnp.uint32)
 
 
 # --- lanes ---------------------------------------------------------------------------
@@ -333,9 +364,9 @@ class _Lanes(NamedTuple):
 def _lanes(arrays: Sequence[jax.Array]) -> _Lanes:
     """One lane for each shard that the rows may have; one on a single device.
 
-    Under Auto axes the sharding cannot be seen while tracing, so every Auto axis counts;
-    Explicit axes count where they split the rows; Manual ones never: there a device
-    sees its own rows only.
+    Under Auto axes the sharding cannot be seen while tracing, so every Auto axis
+    counts; Explicit axes count where they split the rows; Manual ones never: there a
+    device sees its own rows only.
     """
     shardings = [jax.typeof(x).sharding for x in arrays]
     meshes = [s.mesh for s in shardings if not s.mesh.empty]
@@ -346,7 +377,9 @@ def _lanes(arrays: Sequence[jax.Array]) -> _Lanes:
     auto = [mesh.shape[a] for a, kind in kinds.items() if kind == AxisType.Auto]
     split = max((_row_axes(s) for s in shardings), key=len)
     explicit = tuple(a for a in split if kinds[a] == AxisType.Explicit)
-    number = int(np.prod(auto, initial=1)) * int(np.prod([mesh.shape[a] for a in explicit], initial=1))
+    number = int(np.prod(auto, initial=1)) * int(
+        np.prod([mesh.shape[a] for a in explicit], initial=1)
+    )
     return _Lanes(number, mesh if explicit else None, explicit)
 
 
@@ -371,7 +404,9 @@ def _split(x: jax.Array, lanes: _Lanes) -> jax.Array:
         return lax.reshape(x, shape, out_sharding=target)
 
 
-def _with_padding(classify: Classify, batch: Batch, lanes: int) -> tuple[Classify, Batch]:
+def _with_padding(
+    classify: Classify, batch: Batch, lanes: int
+) -> tuple[Classify, Batch]:
     """Rows that fill the last lane, and a classifier that drops them."""
     shape = jax.tree.leaves(batch)[0].shape
     pad = -shape[0] % lanes

@@ -17,8 +17,9 @@ import functools
 import inspect
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import KW_ONLY
 from types import MappingProxyType
-from typing import Any, ClassVar, NamedTuple, TypeVar, dataclass_transform
+from typing import Any, ClassVar, NamedTuple, dataclass_transform
 
 import jax
 import jax.numpy as jnp
@@ -26,14 +27,12 @@ import numpy as np
 from jax.experimental import checkify
 
 from jaxmetrics import checks
-from jaxmetrics.checks import Mismatch, WrongKind
-from jaxmetrics.numerics import add_counts, add_two_floats, carry, divide, words_to_int
+from jaxmetrics.checks import WrongKind
+from jaxmetrics.numerics import add_counts, add_two_floats, carry, words_to_int
 from jaxmetrics.reduction import AxisName, reduce_over
 from jaxmetrics.state import State, check_owner, check_template, fingerprint
 
 __all__ = ["Accumulator", "Metric", "Readout", "Validity"]
-
-Self = TypeVar("Self", bound="Metric")
 
 
 class Validity(NamedTuple):
@@ -54,7 +53,7 @@ class Validity(NamedTuple):
 @dataclass_transform(
     frozen_default=True,
     eq_default=False,
-    field_specifiers=(dataclasses.field, checks.keyword),
+    field_specifiers=(dataclasses.field,),
 )
 class Metric(abc.ABC):
     """A frozen value of options with pure functions over an immutable state.
@@ -69,10 +68,14 @@ class Metric(abc.ABC):
     def __init_subclass__(cls, *, own_init: bool = False, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         for base in cls.__bases__:
-            if issubclass(base, Metric) and not inspect.isabstract(base) and base is not Metric:
+            if (
+                issubclass(base, Metric)
+                and not inspect.isabstract(base)
+                and base is not Metric
+            ):
                 raise TypeError(
-                    f"{cls.__name__} derives from {base.__name__}, which is final; derive "
-                    f"from its base {base.__bases__[0].__name__}, or use "
+                    f"{cls.__name__} derives from {base.__name__}, which is final; "
+                    f"derive from its base {base.__bases__[0].__name__}, or use "
                     f"{base.__name__}(...).map(function)."
                 )
         if "__init__" in cls.__dict__ and not own_init:
@@ -85,7 +88,7 @@ class Metric(abc.ABC):
 
     def __post_init__(self) -> None:
         with checks.naming(type(self).__name__):
-            self._set(**{f.name: _plain(self, f) for f in dataclasses.fields(self)})
+            self._set(**{f.name: _plain(self, f) for f in _fields(self)})
             self._set(**self.checked())
             for name, value in self._options():
                 _require_hashable(name, value)
@@ -102,7 +105,7 @@ class Metric(abc.ABC):
     # --- a value: equality, hash, repr, pickle ---------------------------------------
 
     def _options(self) -> list[tuple[str, Any]]:
-        return [(f.name, getattr(self, f.name)) for f in dataclasses.fields(self)]
+        return [(f.name, getattr(self, f.name)) for f in _fields(self)]
 
     def __eq__(self, other: object) -> bool:
         if self is other:
@@ -116,11 +119,13 @@ class Metric(abc.ABC):
         return hash((type(self).__qualname__, *(value for _, value in self._options())))
 
     def __repr__(self) -> str:
-        defaults = {f.name: f.default for f in dataclasses.fields(self)}
+        defaults = {f.name: f.default for f in _fields(self)}
         shown = [
             f"{name}={_named(value)}"
             for name, value in self._options()
-            if not (type(value) is type(defaults[name]) and (value,) == (defaults[name],))
+            if not (
+                type(value) is type(defaults[name]) and (value,) == (defaults[name],)
+            )
         ]
         return f"{type(self).__name__}({', '.join(shown)})"
 
@@ -165,7 +170,7 @@ class Metric(abc.ABC):
             return State(owner.extend(state.data, *args, **kwargs), owner)
 
     def merge(self, state: State, other: State) -> State:
-        """The state that has seen what both have seen; associative, `init()` is neutral."""
+        """The state that has seen what both have; associative, `init()` is neutral."""
         with checks.naming(self.label):
             self._check(state)
             self._check(other)
@@ -205,7 +210,7 @@ class Metric(abc.ABC):
             return self.accumulator.problems(state.data)
 
     def debug_check(self, state: State) -> None:
-        """Raises under `checkify` if the state has seen bad values; elsewhere does nothing.
+        """Raises under `checkify` if the state has seen bad values; inert elsewhere.
 
         To be called where the error should be raised, inside a function that
         `jax.experimental.checkify.checkify` transforms. Without it the call is inert,
@@ -214,11 +219,12 @@ class Metric(abc.ABC):
         with checks.naming(self.label):
             self._check(state)
         for part in self.accumulator.parts:
-            flags = part.flags(part.assemble(_by_key(self.accumulator, state.data)))
-            for i, sentence in enumerate(_BAD_VALUES if flags is not None else ()):
-                checkify.debug_check(
-                    jnp.all(flags[:, i] == 0), f"{self.label}: {sentence}"
-                )
+            flags = part.flags(part.assemble(by_key(self.accumulator, state.data)))
+            if flags is None:
+                continue
+            for i, sentence in enumerate(_BAD_VALUES):
+                none = jnp.all(flags[:, i] == 0)
+                checkify.debug_check(none, f"{self.label}: {sentence}")
 
     # --- for metrics made of metrics --------------------------------------------------
 
@@ -239,17 +245,19 @@ class Metric(abc.ABC):
         """A metric whose value is `function` of this one's, over the same state.
 
         Args:
-          function: Pure and jittable. A named function keeps the metric equal when it is
-            rebuilt; each evaluation of a lambda is a new function and a new trace.
+          function: Pure and jittable. A named function keeps the metric equal when it
+            is rebuilt; each evaluation of a lambda is a new function and a new trace.
 
         Example:
           >>> import jaxmetrics as jm
           >>> def missed(c):
-          ...     return jm.divide(c.false_negatives, c.false_negatives + c.true_positives)
+          ...     return jm.divide(
+          ...         c.false_negatives, c.false_negatives + c.true_positives
+          ...     )
           >>> print(jm.ConfusionCounts().map(missed)(y_true=[1, 1], y_pred=[0.9, 0.1]))
           0.5
         """
-        return Mapped(self, function)
+        return algebra.Mapped(self, function)
 
     def with_inputs(self, **names: str | None) -> "Metric":
         """The same metric under other input names, for `Collection` and its like.
@@ -264,37 +272,37 @@ class Metric(abc.ABC):
           >>> print(loss(loss=[1.0, 3.0]))
           2.0
         """
-        return Wired(self, tuple(sorted(names.items())))
+        return algebra.Wired(self, tuple(sorted(names.items())))
 
     def __add__(self, other: Any) -> "Metric":
-        return _arithmetic("+", self, other)
+        return algebra.arithmetic("+", self, other)
 
     def __radd__(self, other: Any) -> "Metric":
-        return _arithmetic("+", other, self)
+        return algebra.arithmetic("+", other, self)
 
     def __sub__(self, other: Any) -> "Metric":
-        return _arithmetic("-", self, other)
+        return algebra.arithmetic("-", self, other)
 
     def __rsub__(self, other: Any) -> "Metric":
-        return _arithmetic("-", other, self)
+        return algebra.arithmetic("-", other, self)
 
     def __mul__(self, other: Any) -> "Metric":
-        return _arithmetic("*", self, other)
+        return algebra.arithmetic("*", self, other)
 
     def __rmul__(self, other: Any) -> "Metric":
-        return _arithmetic("*", other, self)
+        return algebra.arithmetic("*", other, self)
 
     def __truediv__(self, other: Any) -> "Metric":
-        return _arithmetic("/", self, other)
+        return algebra.arithmetic("/", self, other)
 
     def __rtruediv__(self, other: Any) -> "Metric":
-        return _arithmetic("/", other, self)
+        return algebra.arithmetic("/", other, self)
 
     def __pow__(self, other: Any) -> "Metric":
-        return _arithmetic("**", self, other)
+        return algebra.arithmetic("**", self, other)
 
     def __neg__(self) -> "Metric":
-        return _arithmetic("*", -1.0, self)
+        return algebra.arithmetic("*", -1.0, self)
 
 
 class Accumulator(Metric):
@@ -316,7 +324,7 @@ class Accumulator(Metric):
 
     @functools.cached_property
     def key(self) -> str:
-        """Its name in key paths: the class, and a hash of the options that are not default."""
+        """Its name in key paths: the class, and a hash of options that are not default."""
         text = repr(self)
         name = type(self).__name__
         return name if text == f"{name}()" else f"{name}-{fingerprint(text)}"
@@ -349,7 +357,7 @@ class Accumulator(Metric):
 
     def extend(self, data: Any, *args: Any, **kwargs: Any) -> Any:
         """The data after one more batch."""
-        self._check_call(args, kwargs)
+        self.check_call(args, kwargs)
         return self.combine(data, self.measure(*args, **kwargs))
 
     def reduce(self, data: Any, axis_name: AxisName) -> Any:
@@ -377,12 +385,15 @@ class Accumulator(Metric):
             flags = jnp.zeros((2, 3), jnp.uint32)
         return Validity(*words_to_int(carry(flags), np.dtype(np.int32)))
 
-    def _check_call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    def check_call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """Refuses a call that `measure` cannot take, naming its inputs."""
         signature = inspect.signature(self.measure)
         try:
             signature.bind(*args, **kwargs)
         except TypeError as error:
-            names = ", ".join(n if required else f"{n}=None" for n, required in self.inputs.items())
+            names = ", ".join(
+                n if required else f"{n}=None" for n, required in self.inputs.items()
+            )
             raise WrongKind(f"update takes ({names}); {error}.") from None
 
 
@@ -394,8 +405,9 @@ class Readout(Metric):
       dtype: The dtype of the result; the default float dtype unless given.
     """
 
-    name: str | None = checks.keyword(None)
-    dtype: Any = checks.keyword(None)
+    _: KW_ONLY
+    name: str | None = None
+    dtype: Any = None
 
     integer_results: ClassVar[bool] = False
 
@@ -423,310 +435,6 @@ class Readout(Metric):
         return jnp.asarray(x).astype(self.dtype)
 
 
-class Mapped(Metric):
-    """A function of another metric's value."""
-
-    metric: Metric
-    function: Callable[..., Any]
-
-    @property
-    def label(self) -> str:
-        """The inner metric's."""
-        return self.metric.label
-
-    @property
-    def accumulator(self) -> Accumulator:
-        """The inner metric's."""
-        return self.metric.accumulator
-
-    def read(self, data: Any) -> Any:
-        """The function of the inner value."""
-        return self.function(self.metric.result(data))
-
-    def with_inputs(self, **names: str | None) -> Metric:
-        """The same function of the renamed metric."""
-        return Mapped(self.metric.with_inputs(**names), self.function)
-
-
-class Wired(Metric):
-    """A metric whose inputs go by other names."""
-
-    metric: Metric
-    names: tuple[tuple[str, str | None], ...]
-
-    def checked(self) -> dict[str, Any]:
-        """Checks that the metric takes what is renamed."""
-        Renamed(self.metric.accumulator, self.names)
-        return {}
-
-    @property
-    def label(self) -> str:
-        """The inner metric's."""
-        return self.metric.label
-
-    @property
-    def accumulator(self) -> Accumulator:
-        """The inner metric's, under the new names."""
-        return Renamed(self.metric.accumulator, self.names)
-
-    def read(self, data: Any) -> Any:
-        """The inner value."""
-        return self.metric.read(data)
-
-
-class Renamed(Accumulator):
-    """An accumulator whose inputs go by other names."""
-
-    inner: Accumulator
-    names: tuple[tuple[str, str | None], ...]
-
-    def checked(self) -> dict[str, Any]:
-        """Checks that the accumulator takes what is renamed."""
-        takes = self.inner.inputs
-        for name, source in self.names:
-            if name not in takes:
-                raise WrongKind(f"there is no input {name!r}; the inputs are {list(takes)}.")
-            if source is None and takes[name]:
-                raise Mismatch(f"the input {name!r} is required and cannot be withheld.")
-            if not isinstance(source, str | None):
-                raise WrongKind(f"{name} must be renamed by a string or None; got {source!r}.")
-        return {}
-
-    @functools.cached_property
-    def key(self) -> str:
-        """The inner key with the renamed inputs."""
-        return f"{self.inner.key}[{','.join(f'{a}={b}' for a, b in self.names)}]"
-
-    @property
-    def inputs(self) -> Mapping[str, bool]:
-        """The inputs by the names they are passed by."""
-        names = dict(self.names)
-        renamed = {names.get(name, name): need for name, need in self.inner.inputs.items()}
-        return {name: need for name, need in renamed.items() if name is not None}
-
-    def _inner_kwargs(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        given = dict(zip(self.inputs, args, strict=False)) | dict(kwargs)
-        unknown = [name for name in given if name not in self.inputs]
-        missing = [name for name, need in self.inputs.items() if need and name not in given]
-        if unknown or missing or len(args) > len(self.inputs):
-            raise WrongKind(
-                f"update takes {list(self.inputs)}; missing {missing}, unknown {unknown}."
-            )
-        names = dict(self.names)
-        sources = {name: names.get(name, name) for name in self.inner.inputs}
-        return {name: given[source] for name, source in sources.items() if source in given}
-
-    def empty(self) -> Any:
-        """The inner accumulator's."""
-        return self.inner.empty()
-
-    def measure(self, *args: Any, **kwargs: Any) -> Any:
-        """The inner accumulator's, of the renamed inputs."""
-        return self.inner.measure(**self._inner_kwargs(args, kwargs))
-
-    def extend(self, data: Any, *args: Any, **kwargs: Any) -> Any:
-        """The inner accumulator's, of the renamed inputs."""
-        return self.inner.extend(data, **self._inner_kwargs(args, kwargs))
-
-    def combine(self, data: Any, other: Any) -> Any:
-        """The inner accumulator's."""
-        return self.inner.combine(data, other)
-
-    def reduce(self, data: Any, axis_name: AxisName) -> Any:
-        """The inner accumulator's."""
-        return self.inner.reduce(data, axis_name)
-
-    def value(self, data: Any) -> Any:
-        """The inner accumulator's."""
-        return self.inner.value(data)
-
-    def flags(self, data: Any) -> jax.Array | None:
-        """The inner accumulator's."""
-        return self.inner.flags(data)
-
-
-class Joint(Accumulator):
-    """Several accumulators fed side by side; its data is a dict by their keys."""
-
-    members: tuple[Accumulator, ...]
-
-    @classmethod
-    def of(cls, metrics: list[Metric]) -> "Joint":
-        """The distinct accumulators of the metrics; a single one stays as it is."""
-        parts = {part.key: part for m in metrics for part in m.accumulator.parts}
-        for m in metrics:
-            for part in m.accumulator.parts:
-                if parts[part.key] != part:
-                    raise Mismatch(f"{part!r} and {parts[part.key]!r} have the same key.")
-        return cls(tuple(parts[key] for key in sorted(parts)))
-
-    @property
-    def parts(self) -> tuple[Accumulator, ...]:
-        """The accumulators side by side."""
-        return self.members
-
-    @functools.cached_property
-    def key(self) -> str:
-        """Only a name: the parts carry their own keys."""
-        return "Collection"
-
-    @property
-    def inputs(self) -> Mapping[str, bool]:
-        """All inputs of all parts; required where one part requires it."""
-        union: dict[str, bool] = {}
-        for part in self.members:
-            for name, need in part.inputs.items():
-                union[name] = union.get(name, False) or need
-        return union
-
-    def route(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-        """What each part takes of the inputs, by the part's key."""
-        first = list(self.members[0].inputs) if self.members else []
-        if args and any(list(part.inputs) != first for part in self.members):
-            raise WrongKind(
-                f"inputs go by name here, because the parts take different ones; "
-                f"the inputs are {list(self.inputs)}."
-            )
-        if len(args) > len(first):
-            raise WrongKind(f"update takes {list(self.inputs)}; got {len(args)} positional.")
-        given = dict(zip(first, args, strict=False)) | dict(kwargs)
-        for name in given:
-            if name not in self.inputs:
-                raise WrongKind(
-                    f"nothing takes the input {name!r}; the inputs are {list(self.inputs)}. "
-                    "Drop it, or route it with with_inputs(...)."
-                )
-        for name, need in self.inputs.items():
-            if need and name not in given:
-                takers = [p.key for p in self.members if p.inputs.get(name)]
-                raise WrongKind(f"the input {name!r} is missing; {', '.join(takers)} needs it.")
-        return {
-            part.key: {name: given[name] for name in part.inputs if name in given}
-            for part in self.members
-        }
-
-    def empty(self) -> dict[str, Any]:
-        """The parts' empty data by key."""
-        return {part.key: part.empty() for part in self.members}
-
-    def measure(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """The parts' data of one batch."""
-        routed = self.route(args, kwargs)
-        return {part.key: part.measure(**routed[part.key]) for part in self.members}
-
-    def extend(self, data: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Each part extended by the inputs that it takes."""
-        routed = self.route(args, kwargs)
-        extended = {}
-        for part in self.members:
-            with checks.in_part(part):
-                extended[part.key] = part.extend(data[part.key], **routed[part.key])
-        return extended
-
-    def combine(self, data: Any, other: Any) -> dict[str, Any]:
-        """Each part combined."""
-        return {p.key: p.combine(data[p.key], other[p.key]) for p in self.members}
-
-    def reduce(self, data: Any, axis_name: AxisName) -> dict[str, Any]:
-        """Each part reduced by its own law; XLA makes one collective of them."""
-        return {p.key: p.reduce(data[p.key], axis_name) for p in self.members}
-
-    def value(self, data: Any) -> dict[str, Any]:
-        """The parts' values by key."""
-        return {p.key: p.value(data[p.key]) for p in self.members}
-
-    def assemble(self, by_key: Mapping[str, Any]) -> dict[str, Any]:
-        """The parts' data out of a larger dict."""
-        return {p.key: by_key[p.key] for p in self.members}
-
-    def is_valid(self, data: Any) -> jax.Array | None:
-        """Whether every part is."""
-        found = [v for p in self.members if (v := p.is_valid(data[p.key])) is not None]
-        return functools.reduce(jnp.logical_and, found) if found else None
-
-    def problems(self, data: Any) -> dict[str, Any]:
-        """The parts' `Validity` by key."""
-        return {p.key: p.problems(data[p.key]) for p in self.members}
-
-
-_OPERATIONS: Mapping[str, Callable[[Any, Any], Any]] = MappingProxyType(
-    {
-        "+": lambda a, b: a + b,
-        "-": lambda a, b: a - b,
-        "*": lambda a, b: a * b,
-        "/": divide,
-        "**": lambda a, b: a**b,
-    }
-)
-
-
-class Arithmetic(Metric):
-    """Two metrics, or a metric and a number, joined by an operation.
-
-    Operands that read the same accumulator read one state. A ratio with a zero
-    denominator is 0, as everywhere in the library.
-    """
-
-    operation: str
-    left: Metric | float
-    right: Metric | float
-
-    @property
-    def label(self) -> str:
-        """The operands' labels around the operation."""
-        left, right = (x.label if isinstance(x, Metric) else str(x) for x in self._operands)
-        return f"({left} {self.operation} {right})"
-
-    @property
-    def _operands(self) -> tuple[Metric | float, Metric | float]:
-        return self.left, self.right
-
-    @property
-    def accumulator(self) -> Accumulator:
-        """The operands' accumulators, each once."""
-        joint = Joint.of([x for x in self._operands if isinstance(x, Metric)])
-        return joint.parts[0] if len(joint.parts) == 1 else joint
-
-    def read(self, data: Any) -> Any:
-        """The operation on the operands' values."""
-        by_key = _by_key(self.accumulator, data)
-        values = [
-            x.result(x.accumulator.assemble(by_key)) if isinstance(x, Metric) else x
-            for x in self._operands
-        ]
-        return _OPERATIONS[self.operation](*values)
-
-    def with_inputs(self, **names: str | None) -> Metric:
-        """The same operation on renamed operands."""
-        return Arithmetic(self.operation, *rename_each(self._operands, names, self.label))
-
-
-def rename_each(
-    metrics: tuple[Any, ...], names: Mapping[str, str | None], label: str
-) -> tuple[Any, ...]:
-    """Renames in each metric the inputs that it takes; one must take each name."""
-    takes = [m.accumulator.inputs if isinstance(m, Metric) else {} for m in metrics]
-    for name in names:
-        if not any(name in inputs for inputs in takes):
-            error = WrongKind(f"there is no input {name!r} to rename.")
-            error.name = label
-            raise error
-    renamed = []
-    for metric, inputs in zip(metrics, takes, strict=True):
-        own = {name: source for name, source in names.items() if name in inputs}
-        renamed.append(metric.with_inputs(**own) if own else metric)
-    return tuple(renamed)
-
-
-def _arithmetic(operation: str, left: Any, right: Any) -> Any:
-    operands = []
-    for x in (left, right):
-        if isinstance(x, bool | np.bool_) or not isinstance(x, Metric | int | float | np.number):
-            return NotImplemented
-        operands.append(x if isinstance(x, Metric) else float(x))
-    return Arithmetic(operation, *operands)
-
-
 _BAD_VALUES = (
     "a row holds NaN",
     "a label, class id or weight lies outside its domain",
@@ -737,7 +445,7 @@ _BAD_VALUES = (
 # --- details -------------------------------------------------------------------------
 
 
-def _by_key(owner: Accumulator, data: Any) -> Mapping[str, Any]:
+def by_key(owner: Accumulator, data: Any) -> Mapping[str, Any]:
     """The data of each part by its key."""
     return data if isinstance(data, dict) else {owner.key: data}
 
@@ -751,13 +459,17 @@ def _rebuild(cls: type[Metric], options: dict[str, Any]) -> Metric:
     return cls(**options)
 
 
+def _fields(metric: Any) -> "tuple[dataclasses.Field[Any], ...]":
+    return dataclasses.fields(metric)
+
+
 def _plain(metric: Metric, field: "dataclasses.Field[Any]") -> Any:
     """An option as a plain hashable value of its declared type."""
     value = getattr(metric, field.name)
     if isinstance(value, jax.core.Tracer):
         raise WrongKind(
-            f"{field.name} is an option and has to be known before tracing, but a traced "
-            "value came; make the metric outside the jitted function."
+            f"{field.name} is an option and has to be known before tracing, but a "
+            "traced value came; make the metric outside the jitted function."
         )
     if isinstance(value, np.generic):
         value = value.item()
@@ -799,8 +511,8 @@ def _poison(value: Any, valid: jax.Array | None) -> Any:
     if valid is None:
         return value
 
-    def spoil(x: Any) -> jax.Array:
-        x = jnp.asarray(x)
+    def spoil(leaf: Any) -> jax.Array:
+        x: jax.Array = jnp.asarray(leaf)
         if jnp.issubdtype(x.dtype, jnp.floating):
             return jnp.where(valid, x, jnp.asarray(jnp.nan, x.dtype))
         if jnp.issubdtype(x.dtype, jnp.integer):
@@ -810,3 +522,7 @@ def _poison(value: Any, valid: jax.Array | None) -> Any:
         return x
 
     return jax.tree.map(spoil, value)
+
+
+# The other half of this room needs the classes above, and they need it to be called.
+from jaxmetrics import algebra  # noqa: E402

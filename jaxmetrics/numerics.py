@@ -54,12 +54,19 @@ def add_counts(words: jax.Array, other: jax.Array) -> jax.Array:
     return carry(words + other)
 
 
+def add_batch(words: jax.Array, counts: jax.Array) -> jax.Array:
+    """Words plus one batch's uint32 counts, each at most 2^31."""
+    low = words[0] + counts
+    return jnp.stack([low & _LOW, words[1] + (low >> WORD_BITS)])
+
+
 def words_to_float(words: jax.Array) -> jax.Array:
     """The counts as floats, rounded once below 2^45."""
     dtype = float_dtype()
     radix = dtype.type(2**WORD_BITS)
     words = carry(words)
-    return words[1].astype(dtype) * radix + words[0].astype(dtype)
+    value: jax.Array = words[1].astype(dtype) * radix + words[0].astype(dtype)
+    return value
 
 
 def words_to_int(words: jax.Array, dtype: np.dtype) -> jax.Array:
@@ -84,6 +91,8 @@ def cumulative_words(words: jax.Array, *, reverse: bool = False) -> jax.Array:
     return jnp.stack([low, parts[2] + (middle >> 11)])
 
 
+Pair = jax.Array | tuple[jax.Array, jax.Array]  # a sum and its error, by index
+
 # --- two-floats: compensated sums ----------------------------------------------------
 
 
@@ -95,16 +104,29 @@ def two_sum(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
     total = a + b
     shadow = total - a
     error = (a - (total - shadow)) + (b - shadow)
-    return total, jnp.where(jnp.isfinite(total), error, jnp.zeros_like(error))
+    return total, lax.select(lax.is_finite(total), error, jnp.zeros_like(error))
+
+
+def fast_two_sum(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """As `two_sum`, for finite |a| >= |b| or a = 0."""
+    total = a + b
+    return total, b - (total - a)
+
+
+def add_pairs(x: Pair, y: Pair) -> tuple[jax.Array, jax.Array]:
+    """The sum of two-floats given and returned as (sum, error).
+
+    Relative to the magnitudes that are added the error is about 2^-46.
+    """
+    total, error = two_sum(x[0], y[0])
+    high, low = fast_two_sum(total, error + (x[1] + y[1]))
+    # Infinity has no error term: without this it would turn into NaN.
+    return high, lax.select(lax.is_finite(high), low, jnp.zeros_like(low))
 
 
 def add_two_floats(x: jax.Array, y: jax.Array) -> jax.Array:
-    """The sum of two arrays of two-floats; relative error about 2^-46."""
-    total, error = two_sum(x[0], y[0])
-    low, low_error = two_sum(x[1], y[1])
-    total, error = two_sum(total, error + low)
-    total, error = two_sum(total, error + low_error)
-    return jnp.stack([total, error])
+    """The sum of two arrays of two-floats, to about 2^-46 of their magnitudes."""
+    return jnp.stack(add_pairs(x, y))
 
 
 def two_float(value: jax.Array) -> jax.Array:
@@ -122,7 +144,9 @@ def cumulative_two_floats(x: jax.Array, *, reverse: bool = False) -> jax.Array:
     """Compensated running sums along the last axis."""
 
     def add(a: jax.Array, b: jax.Array) -> jax.Array:
-        return jnp.moveaxis(add_two_floats(jnp.moveaxis(a, 1, 0), jnp.moveaxis(b, 1, 0)), 0, 1)
+        return jnp.moveaxis(
+            add_two_floats(jnp.moveaxis(a, 1, 0), jnp.moveaxis(b, 1, 0)), 0, 1
+        )
 
     moved = jnp.moveaxis(x, -1, 0)  # (n, 2, ...)
     summed = lax.associative_scan(add, moved, reverse=reverse, axis=0)
@@ -134,11 +158,15 @@ def words_to_two_floats(words: jax.Array) -> jax.Array:
     words = carry(words)
     total = two_float(words[0].astype(jnp.float32))
     for part, radix in ((words[1] & 0xFFFF, 2.0**21), (words[1] >> 16, 2.0**37)):
-        total = add_two_floats(total, two_float(part.astype(jnp.float32) * np.float32(radix)))
+        total = add_two_floats(
+            total, two_float(part.astype(jnp.float32) * np.float32(radix))
+        )
     return total
 
 
-def read_count(words: jax.Array, weights: jax.Array, dtype: np.dtype | None) -> jax.Array:
+def read_count(
+    words: jax.Array, weights: jax.Array, dtype: np.dtype | None
+) -> jax.Array:
     """An exact count plus two-float weights, never negative, as a result of `dtype`.
 
     Integer results never pass through a float, as far as the count goes; they saturate.
@@ -224,10 +252,13 @@ def divide_two_floats(
     """
     dtype = float_dtype()
     if dtype == np.float64:
-        return divide(*(two_float_to_float(x) for x in (numerator, denominator)), zero_division)
+        top, bottom = two_float_to_float(numerator), two_float_to_float(denominator)
+        return divide(top, bottom, zero_division)
     quotient = divide(numerator[0], denominator[0], zero_division)
     product, error = _two_product(quotient, denominator[0])
-    remainder = (numerator[0] - product) - error + (numerator[1] - quotient * denominator[1])
+    remainder = (
+        (numerator[0] - product) - error + (numerator[1] - quotient * denominator[1])
+    )
     step = divide(remainder, denominator[0])
     return quotient + jnp.where(jnp.isfinite(step), step, jnp.zeros_like(step))
 
@@ -242,7 +273,7 @@ def _two_product(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _halves(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """x as the sum of two floats of 12 bits each."""
+    """X as the sum of two floats of 12 bits each."""
     bits = lax.bitcast_convert_type(x, jnp.uint32) & np.uint32(0xFFFFF000)
     high = lax.bitcast_convert_type(bits, jnp.float32)
     return high, x - high

@@ -27,7 +27,9 @@ AxisName = str | tuple[str, ...]
 LONG_LEAF = 4096  # elements; from here a folded leaf is cut in pieces
 
 
-def reduce_over(data: Data, axis_name: AxisName, merge: Callable[[Data, Data], Data]) -> Data:
+def reduce_over(
+    data: Data, axis_name: AxisName, merge: Callable[[Data, Data], Data]
+) -> Data:
     """The merge of the data of all devices along `axis_name`, the same on each."""
     axes = _unreduced(data, axis_name)
     if not axes:
@@ -38,18 +40,22 @@ def reduce_over(data: Data, axis_name: AxisName, merge: Callable[[Data, Data], D
     added = lax.psum([x for x in leaves if _is_additive(x)], axes)
 
     def merge_folded(a: list[jax.Array], b: list[jax.Array]) -> list[jax.Array]:
-        merged = merge(treedef.unflatten(_fill(leaves, a)), treedef.unflatten(_fill(leaves, b)))
+        mine = jax.tree.unflatten(treedef, _fill(leaves, a))
+        theirs = jax.tree.unflatten(treedef, _fill(leaves, b))
+        merged = merge(mine, theirs)
         return [x for x in jax.tree.leaves(merged) if not _is_additive(x)]
 
     folded = [x for x in leaves if not _is_additive(x)]
     if folded:
         folded = _fold(folded, axes, ranks, merge_folded)
     reduced = iter(added), iter(folded)
-    return treedef.unflatten([next(reduced[not _is_additive(x)]) for x in leaves])
+    whole = [next(reduced[not _is_additive(x)]) for x in leaves]
+    result: Data = jax.tree.unflatten(treedef, whole)
+    return result
 
 
 def _is_additive(leaf: jax.Array) -> bool:
-    return leaf.dtype == jnp.uint32
+    return bool(leaf.dtype == jnp.uint32)
 
 
 def _fill(leaves: list[jax.Array], folded: list[jax.Array]) -> list[jax.Array]:
@@ -93,7 +99,8 @@ def _exchange_pieces(leaf: jax.Array, axes: tuple[str, ...], ranks: int) -> jax.
     padded = jnp.pad(leaf, [(0, 0)] * (leaf.ndim - 1) + [(0, pad)])
     pieces = padded.reshape(*leaf.shape[:-1], ranks, -1)
     pieces = jnp.moveaxis(pieces, -2, 0)  # (ranks, ..., piece)
-    return lax.all_to_all(pieces, axes, split_axis=0, concat_axis=0)
+    own: jax.Array = lax.all_to_all(pieces, axes, split_axis=0, concat_axis=0)
+    return own
 
 
 def _unreduced(data: object, axis_name: AxisName) -> tuple[str, ...]:
@@ -120,5 +127,3 @@ def _as_varying(x: jax.Array, axes: tuple[str, ...]) -> jax.Array:
         a for a in axes if a in _varying(lax.axis_index(a)) and a not in _varying(x)
     )
     return lax.pcast(x, tracked, to="varying") if tracked else x
-
-

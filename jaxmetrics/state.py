@@ -74,8 +74,8 @@ def check_owner(state: Any, owner: "Accumulator") -> None:
     """Refuses what is not a state, and the states of other accumulators."""
     if not isinstance(state, State):
         raise WrongKind(
-            f"state must be what init() or update() returned; got {type(state).__name__}. "
-            "Start from metric.init()."
+            f"state must be what init() or update() returned; "
+            f"got {type(state).__name__}. Start from metric.init()."
         )
     if state.owner is not owner and state.owner != owner:
         raise Mismatch(
@@ -88,8 +88,10 @@ def check_template(data: Any, init: Callable[[], Any]) -> None:
     """Refuses data whose structure, shapes or dtypes are not those of `init()`."""
     wanted, wanted_tree = jax.tree.flatten(init())
     leaves, tree = jax.tree.flatten(data)
-    if tree != wanted_tree:
-        raise Mismatch(f"the state should be {wanted_tree}; got {tree}. Start from init().")
+    if str(tree) != str(wanted_tree):
+        raise Mismatch(
+            f"the state should be {wanted_tree}; got {tree}. Start from init()."
+        )
     for leaf, want in zip(leaves, wanted, strict=True):
         shape, dtype = np.shape(leaf), getattr(leaf, "dtype", None)
         if shape == want.shape and dtype == want.dtype:
@@ -108,5 +110,7 @@ def _way_out(shape: tuple[int, ...], dtype: Any, want: jax.ShapeDtypeStruct) -> 
             "jax.tree.map(lambda x: x[0], state); or merge the copies."
         )
     if dtype != want.dtype and want.dtype == np.uint32:
-        return "Counts are not averaged or cast: reduce with all_reduce instead of pmean."
+        return (
+            "Counts are not averaged or cast: reduce with all_reduce instead of pmean."
+        )
     return "Pass the state on as it is; start from init()."
