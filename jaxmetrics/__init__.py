@@ -54,18 +54,13 @@ from jaxmetrics.counts import (
     even_thresholds as even_thresholds,
 )
 
-# Curves, their areas, and values at a fixed point
+# Curves and their areas
 from jaxmetrics.curves import (
     AUC as AUC,
-    OperatingThreshold as OperatingThreshold,
-    PrecisionAtRecall as PrecisionAtRecall,
     PrecisionRecallCurve as PrecisionRecallCurve,
     PrecisionRecallPoints as PrecisionRecallPoints,
-    RecallAtPrecision as RecallAtPrecision,
     ROCCurve as ROCCurve,
     ROCPoints as ROCPoints,
-    SensitivityAtSpecificity as SensitivityAtSpecificity,
-    SpecificityAtSensitivity as SpecificityAtSensitivity,
 )
 
 # Batches of a fixed size, and several processes
@@ -81,6 +76,15 @@ from jaxmetrics.metric import (
 
 # Ratios
 from jaxmetrics.numerics import divide as divide
+
+# The best of one statistic where another is at least a target
+from jaxmetrics.operating_points import (
+    OperatingThreshold as OperatingThreshold,
+    PrecisionAtRecall as PrecisionAtRecall,
+    RecallAtPrecision as RecallAtPrecision,
+    SensitivityAtSpecificity as SensitivityAtSpecificity,
+    SpecificityAtSensitivity as SpecificityAtSensitivity,
+)
 
 # The state record
 from jaxmetrics.state import State as State

@@ -31,6 +31,7 @@ from jaxmetrics.checks import Mismatch, WrongKind
 from jaxmetrics.counts import ConfusionCounts, Counts, CountsData
 from jaxmetrics.metric import Readout
 from jaxmetrics.numerics import divide, read_count
+from jaxmetrics.rates import false_positive_rate, precision, recall, specificity
 
 __all__ = [
     "BinaryAccuracy",
@@ -325,19 +326,7 @@ class Precision(ConfusionMetric):
     `TP / (TP + FP)`, in [0, 1]. Higher is better. `zero_division`, 0 unless given,
     where the denominator is 0.
 
-    Args:
-      thresholds: A number in [0, 1] or several; 0.5 unless given. With `top_k` alone,
-        whatever is among the top k is positive.
-      top_k: Only the k highest scores of the last axis may be positive; of equal scores
-        the first.
-      class_id: Reads this entry of the last axis alone.
-      num_classes: Counts each entry of the last axis, of this size, on its own.
-      average: With `num_classes`: None for one value per class, "micro", "macro" or
-        "weighted" (by positives).
-      from_logits: Scores are logits, and pass through a sigmoid first.
-      zero_division: The value of 0/0, 0 unless given.
-      name: What errors call the metric.
-      dtype: A float dtype for the result.
+    Options as in `ConfusionMetric`.
 
     Example:
       >>> import jaxmetrics as jm
@@ -350,7 +339,7 @@ class Precision(ConfusionMetric):
 
     def formula(self, c: Counts) -> jax.Array:
         """TP / (TP + FP)."""
-        return self.ratio(c.true_positives, c.true_positives + c.false_positives)
+        return precision(c, self.zero_division)
 
 
 class Recall(ConfusionMetric):
@@ -359,19 +348,7 @@ class Recall(ConfusionMetric):
     `TP / (TP + FN)`, in [0, 1]. Higher is better. `zero_division`, 0 unless given,
     where the denominator is 0.
 
-    Args:
-      thresholds: A number in [0, 1] or several; 0.5 unless given. With `top_k` alone,
-        whatever is among the top k is positive.
-      top_k: Only the k highest scores of the last axis may be positive; of equal scores
-        the first.
-      class_id: Reads this entry of the last axis alone.
-      num_classes: Counts each entry of the last axis, of this size, on its own.
-      average: With `num_classes`: None for one value per class, "micro", "macro" or
-        "weighted" (by positives).
-      from_logits: Scores are logits, and pass through a sigmoid first.
-      zero_division: The value of 0/0, 0 unless given.
-      name: What errors call the metric.
-      dtype: A float dtype for the result.
+    Options as in `ConfusionMetric`.
 
     Example:
       >>> import jaxmetrics as jm
@@ -384,7 +361,7 @@ class Recall(ConfusionMetric):
 
     def formula(self, c: Counts) -> jax.Array:
         """TP / (TP + FN)."""
-        return self.ratio(c.true_positives, c.true_positives + c.false_negatives)
+        return recall(c, self.zero_division)
 
 
 class FalseNegativeRate(ConfusionMetric):
@@ -393,19 +370,7 @@ class FalseNegativeRate(ConfusionMetric):
     `FN / (FN + TP)`, in [0, 1]. Lower is better. `zero_division`, 0 unless given, where
     the denominator is 0.
 
-    Args:
-      thresholds: A number in [0, 1] or several; 0.5 unless given. With `top_k` alone,
-        whatever is among the top k is positive.
-      top_k: Only the k highest scores of the last axis may be positive; of equal scores
-        the first.
-      class_id: Reads this entry of the last axis alone.
-      num_classes: Counts each entry of the last axis, of this size, on its own.
-      average: With `num_classes`: None for one value per class, "micro", "macro" or
-        "weighted" (by positives).
-      from_logits: Scores are logits, and pass through a sigmoid first.
-      zero_division: The value of 0/0, 0 unless given.
-      name: What errors call the metric.
-      dtype: A float dtype for the result.
+    Options as in `ConfusionMetric`.
 
     Example:
       >>> import jaxmetrics as jm
@@ -427,19 +392,7 @@ class FalsePositiveRate(ConfusionMetric):
     `FP / (FP + TN)`, in [0, 1]. Lower is better. `zero_division`, 0 unless given, where
     the denominator is 0.
 
-    Args:
-      thresholds: A number in [0, 1] or several; 0.5 unless given. With `top_k` alone,
-        whatever is among the top k is positive.
-      top_k: Only the k highest scores of the last axis may be positive; of equal scores
-        the first.
-      class_id: Reads this entry of the last axis alone.
-      num_classes: Counts each entry of the last axis, of this size, on its own.
-      average: With `num_classes`: None for one value per class, "micro", "macro" or
-        "weighted" (by positives).
-      from_logits: Scores are logits, and pass through a sigmoid first.
-      zero_division: The value of 0/0, 0 unless given.
-      name: What errors call the metric.
-      dtype: A float dtype for the result.
+    Options as in `ConfusionMetric`.
 
     Example:
       >>> import jaxmetrics as jm
@@ -452,7 +405,7 @@ class FalsePositiveRate(ConfusionMetric):
 
     def formula(self, c: Counts) -> jax.Array:
         """FP / (FP + TN)."""
-        return self.ratio(c.false_positives, c.false_positives + c.true_negatives)
+        return false_positive_rate(c, self.zero_division)
 
 
 class TrueNegativeRate(ConfusionMetric):
@@ -461,19 +414,7 @@ class TrueNegativeRate(ConfusionMetric):
     `TN / (TN + FP)`, in [0, 1]. Higher is better. `zero_division`, 0 unless given,
     where the denominator is 0.
 
-    Args:
-      thresholds: A number in [0, 1] or several; 0.5 unless given. With `top_k` alone,
-        whatever is among the top k is positive.
-      top_k: Only the k highest scores of the last axis may be positive; of equal scores
-        the first.
-      class_id: Reads this entry of the last axis alone.
-      num_classes: Counts each entry of the last axis, of this size, on its own.
-      average: With `num_classes`: None for one value per class, "micro", "macro" or
-        "weighted" (by positives).
-      from_logits: Scores are logits, and pass through a sigmoid first.
-      zero_division: The value of 0/0, 0 unless given.
-      name: What errors call the metric.
-      dtype: A float dtype for the result.
+    Options as in `ConfusionMetric`.
 
     Example:
       >>> import jaxmetrics as jm
@@ -486,7 +427,7 @@ class TrueNegativeRate(ConfusionMetric):
 
     def formula(self, c: Counts) -> jax.Array:
         """TN / (TN + FP)."""
-        return self.ratio(c.true_negatives, c.true_negatives + c.false_positives)
+        return specificity(c, self.zero_division)
 
 
 class NegativePredictiveValue(ConfusionMetric):
@@ -495,19 +436,7 @@ class NegativePredictiveValue(ConfusionMetric):
     `TN / (TN + FN)`, in [0, 1]. Higher is better. `zero_division`, 0 unless given,
     where the denominator is 0.
 
-    Args:
-      thresholds: A number in [0, 1] or several; 0.5 unless given. With `top_k` alone,
-        whatever is among the top k is positive.
-      top_k: Only the k highest scores of the last axis may be positive; of equal scores
-        the first.
-      class_id: Reads this entry of the last axis alone.
-      num_classes: Counts each entry of the last axis, of this size, on its own.
-      average: With `num_classes`: None for one value per class, "micro", "macro" or
-        "weighted" (by positives).
-      from_logits: Scores are logits, and pass through a sigmoid first.
-      zero_division: The value of 0/0, 0 unless given.
-      name: What errors call the metric.
-      dtype: A float dtype for the result.
+    Options as in `ConfusionMetric`.
 
     Example:
       >>> import jaxmetrics as jm
@@ -529,19 +458,7 @@ class FalseDiscoveryRate(ConfusionMetric):
     `FP / (FP + TP)`, in [0, 1]. Lower is better. `zero_division`, 0 unless given, where
     the denominator is 0.
 
-    Args:
-      thresholds: A number in [0, 1] or several; 0.5 unless given. With `top_k` alone,
-        whatever is among the top k is positive.
-      top_k: Only the k highest scores of the last axis may be positive; of equal scores
-        the first.
-      class_id: Reads this entry of the last axis alone.
-      num_classes: Counts each entry of the last axis, of this size, on its own.
-      average: With `num_classes`: None for one value per class, "micro", "macro" or
-        "weighted" (by positives).
-      from_logits: Scores are logits, and pass through a sigmoid first.
-      zero_division: The value of 0/0, 0 unless given.
-      name: What errors call the metric.
-      dtype: A float dtype for the result.
+    Options as in `ConfusionMetric`.
 
     Example:
       >>> import jaxmetrics as jm
@@ -563,19 +480,7 @@ class FalseOmissionRate(ConfusionMetric):
     `FN / (FN + TN)`, in [0, 1]. Lower is better. `zero_division`, 0 unless given, where
     the denominator is 0.
 
-    Args:
-      thresholds: A number in [0, 1] or several; 0.5 unless given. With `top_k` alone,
-        whatever is among the top k is positive.
-      top_k: Only the k highest scores of the last axis may be positive; of equal scores
-        the first.
-      class_id: Reads this entry of the last axis alone.
-      num_classes: Counts each entry of the last axis, of this size, on its own.
-      average: With `num_classes`: None for one value per class, "micro", "macro" or
-        "weighted" (by positives).
-      from_logits: Scores are logits, and pass through a sigmoid first.
-      zero_division: The value of 0/0, 0 unless given.
-      name: What errors call the metric.
-      dtype: A float dtype for the result.
+    Options as in `ConfusionMetric`.
 
     Example:
       >>> import jaxmetrics as jm
@@ -597,19 +502,7 @@ class Prevalence(ConfusionMetric):
     `(TP + FN) / (TP + FP + TN + FN)`, in [0, 1]. Neither way is better.
     `zero_division`, 0 unless given, where the denominator is 0.
 
-    Args:
-      thresholds: A number in [0, 1] or several; 0.5 unless given. With `top_k` alone,
-        whatever is among the top k is positive.
-      top_k: Only the k highest scores of the last axis may be positive; of equal scores
-        the first.
-      class_id: Reads this entry of the last axis alone.
-      num_classes: Counts each entry of the last axis, of this size, on its own.
-      average: With `num_classes`: None for one value per class, "micro", "macro" or
-        "weighted" (by positives).
-      from_logits: Scores are logits, and pass through a sigmoid first.
-      zero_division: The value of 0/0, 0 unless given.
-      name: What errors call the metric.
-      dtype: A float dtype for the result.
+    Options as in `ConfusionMetric`.
 
     Example:
       >>> import jaxmetrics as jm

@@ -132,8 +132,8 @@ class ConfusionCounts(Accumulator):
     """True and false positives and negatives at thresholds.
 
     Counts are exact to 2^53; weighted rows are summed apart, as two-floats, and both
-    may be mixed. As a metric its value is a `Counts`, which makes it the start of metrics
-    of one's own: `ConfusionCounts().map(function)`.
+    may be mixed. As a metric its value is a `Counts`, the start of metrics of one's
+    own: `ConfusionCounts().map(function)`.
 
     Args:
       thresholds: A number in [0, 1] or several, kept in increasing order; 0.5 unless

@@ -1,4 +1,4 @@
-"""Areas under curves, values at a fixed operating point, and the curves themselves.
+"""Areas under curves, and the curves themselves.
 
 All are read from `ConfusionCounts` at a grid of thresholds; with the default grid they
 share one state. A threshold at or below every score ("everything is positive") and one
@@ -8,9 +8,8 @@ A binned area is as good as its grid: where scores crowd between two thresholds,
 not. `summation_method` "minoring" and "majoring" bound the error.
 """
 
-import abc
 from dataclasses import KW_ONLY
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,18 +20,14 @@ from jaxmetrics.checks import Mismatch, WrongKind
 from jaxmetrics.counts import ConfusionCounts, Counts, EvenGrid
 from jaxmetrics.metric import Readout
 from jaxmetrics.numerics import divide, float_dtype
+from jaxmetrics.rates import false_positive_rate, precision, recall
 
 __all__ = [
     "AUC",
-    "OperatingThreshold",
-    "PrecisionAtRecall",
     "PrecisionRecallCurve",
     "PrecisionRecallPoints",
     "ROCCurve",
     "ROCPoints",
-    "RecallAtPrecision",
-    "SensitivityAtSpecificity",
-    "SpecificityAtSensitivity",
 ]
 
 
@@ -216,14 +211,12 @@ def _with_ends(c: Counts, accumulator: ConfusionCounts, *, inner_only: bool) -> 
 
 def _roc(c: Counts) -> tuple[jax.Array, jax.Array]:
     """False and true positive rates."""
-    x = divide(c.false_positives, c.false_positives + c.true_negatives)
-    return x, divide(c.true_positives, c.true_positives + c.false_negatives)
+    return false_positive_rate(c), recall(c)
 
 
 def _precision_recall(c: Counts) -> tuple[jax.Array, jax.Array]:
     """Recall and precision."""
-    x = divide(c.true_positives, c.true_positives + c.false_negatives)
-    return x, divide(c.true_positives, c.true_positives + c.false_positives)
+    return recall(c), precision(c)
 
 
 def _precision_recall_gain(c: Counts) -> tuple[jax.Array, jax.Array]:
@@ -264,272 +257,6 @@ def _interpolated_pr_area(c: Counts) -> jax.Array:
     ratio = jnp.where(both, divide(predicted[:-1], predicted[1:]), jnp.ones_like(slope))
     area = slope * (gained + intercept * jnp.log(ratio))
     return divide(jnp.sum(area, axis=0), c.true_positives[0] + c.false_negatives[0])
-
-
-# --- values at a fixed operating point -----------------------------------------------
-
-
-class _AtFixedValue(Readout):
-    """The best of one statistic over the thresholds where another is large enough."""
-
-    fixed: ClassVar[str]  # the name of the option that holds the target
-
-    def checked(self) -> dict[str, Any]:
-        """Checks the target and the number of thresholds."""
-        targets = checks.fractions(getattr(self, self.fixed), self.fixed)
-        several = np.ndim(getattr(self, self.fixed)) > 0
-        number = checks.integer(self._grid_options[0], "num_thresholds", 1)
-        options = {
-            self.fixed: targets if several else targets[0],
-            "num_thresholds": number,
-        }
-        return {**super().checked(), **options}
-
-    @property
-    def _grid_options(self) -> tuple[int, int | None, bool]:
-        # Declared by the subclasses, because their target comes first.
-        return self.num_thresholds, self.class_id, self.from_logits  # type: ignore[attr-defined]
-
-    @property
-    def accumulator(self) -> ConfusionCounts:
-        """Counts on the even grid; a single threshold is 0.5."""
-        number, class_id, from_logits = self._grid_options
-        grid = EvenGrid(number) if number > 1 else 0.5
-        return ConfusionCounts(grid, class_id=class_id, from_logits=from_logits)
-
-    @abc.abstractmethod
-    def statistics(self, c: Counts) -> tuple[jax.Array, jax.Array]:
-        """What is maximised, and what is held at the target or above."""
-
-    def best(self, c: Counts) -> tuple[jax.Array, jax.Array]:
-        """The best value and its index on the grid, -1 where no threshold qualifies.
-
-        Of equally good thresholds the one with the best held statistic, then the
-        lowest.
-        """
-        target = getattr(self, self.fixed)
-        if self.accumulator.grid_size == 1:
-            c = Counts(*(x[None] for x in c))
-        value, held = self.statistics(c)
-        if isinstance(target, tuple):
-            held, value = held[None], value[None]  # (1, thresholds)
-        feasible = held >= np.asarray(target, held.dtype)[..., None]
-        reached = jnp.where(feasible, value, jnp.zeros_like(value) - 1)
-        top = jnp.max(reached, axis=-1, keepdims=True)
-        index = jnp.argmax(
-            jnp.where(reached == top, held, jnp.zeros_like(held) - 1), axis=-1
-        )
-        top = top[..., 0]
-        return jnp.maximum(top, 0), jnp.where(top < 0, -1, index)
-
-    def formula(self, c: Counts) -> jax.Array:
-        """The best value."""
-        return self.best(c)[0]
-
-    @property
-    def operating_threshold(self) -> "OperatingThreshold":
-        """A metric over the same state: the threshold that the value is reached at."""
-        return OperatingThreshold(self)
-
-
-class OperatingThreshold(Readout):
-    """The threshold at which an at-fixed-value metric reaches its value.
-
-    In [0, 1]; NaN where no threshold qualifies. Of equally good thresholds the one with
-    the best held statistic, then the lowest.
-
-    Args:
-      metric: `PrecisionAtRecall` or one of its kin.
-      name: What errors call the metric.
-      dtype: A float dtype for the result.
-
-    Example:
-      >>> import jaxmetrics as jm
-      >>> at = jm.PrecisionAtRecall(0.5, num_thresholds=5)
-      >>> batch = dict(y_true=[0, 0, 1, 1], y_pred=[0.1, 0.6, 0.3, 0.9])
-      >>> print(at(**batch), at.operating_threshold(**batch))
-      1.0 0.75
-    """
-
-    metric: _AtFixedValue
-
-    @property
-    def accumulator(self) -> ConfusionCounts:
-        """The metric's."""
-        return self.metric.accumulator
-
-    def formula(self, c: Counts) -> jax.Array:
-        """The threshold at the best index."""
-        _, index = self.metric.best(c)
-        thresholds = jnp.asarray(
-            np.asarray(self.accumulator.threshold_values), float_dtype()
-        )
-        missing = jnp.asarray(jnp.nan, thresholds.dtype)
-        return jnp.where(index < 0, missing, thresholds[index])
-
-
-class PrecisionAtRecall(_AtFixedValue):
-    """The best precision at which recall is high enough.
-
-    `max over thresholds t with R(t) >= recall of P(t)`, over evenly
-    spaced thresholds, in [0, 1]. Higher is better. 0 where no threshold qualifies;
-    `operating_threshold` is the metric of the threshold itself.
-
-    Args:
-      recall: The least recall, in [0, 1], or several for one value each.
-      num_thresholds: How many evenly spaced thresholds; a single one is 0.5.
-      class_id: Reads this entry of the last axis alone.
-      from_logits: Scores are logits, and pass through a sigmoid first.
-      name: What errors call the metric.
-      dtype: A float dtype for the result.
-
-    Example:
-      >>> import jaxmetrics as jm
-      >>> batch = dict(y_true=[0, 0, 0, 1, 1], y_pred=[0, 0.3, 0.8, 0.3, 0.8])
-      >>> print(jm.PrecisionAtRecall(0.5)(**batch))
-      0.5
-
-    References:
-      Keras, `keras.metrics.PrecisionAtRecall`.
-    """
-
-    recall: Any
-    num_thresholds: int = 200
-    class_id: int | None = None
-    _: KW_ONLY
-    from_logits: bool = False
-
-    fixed: ClassVar[str] = "recall"
-
-    def statistics(self, c: Counts) -> tuple[jax.Array, jax.Array]:
-        """Precision, and recall."""
-        return _precision(c), _recall(c)
-
-
-class RecallAtPrecision(_AtFixedValue):
-    """The best recall at which precision is high enough.
-
-    `max over thresholds t with P(t) >= precision of R(t)`, over evenly
-    spaced thresholds, in [0, 1]. Higher is better. 0 where no threshold qualifies;
-    `operating_threshold` is the metric of the threshold itself.
-
-    Args:
-      precision: The least precision, in [0, 1], or several for one value each.
-      num_thresholds: How many evenly spaced thresholds; a single one is 0.5.
-      class_id: Reads this entry of the last axis alone.
-      from_logits: Scores are logits, and pass through a sigmoid first.
-      name: What errors call the metric.
-      dtype: A float dtype for the result.
-
-    Example:
-      >>> import jaxmetrics as jm
-      >>> batch = dict(y_true=[0, 0, 1, 1], y_pred=[0, 0.5, 0.3, 0.9])
-      >>> print(jm.RecallAtPrecision(0.8)(**batch))
-      0.5
-
-    References:
-      Keras, `keras.metrics.RecallAtPrecision`.
-    """
-
-    precision: Any
-    num_thresholds: int = 200
-    class_id: int | None = None
-    _: KW_ONLY
-    from_logits: bool = False
-
-    fixed: ClassVar[str] = "precision"
-
-    def statistics(self, c: Counts) -> tuple[jax.Array, jax.Array]:
-        """Recall, and precision."""
-        return _recall(c), _precision(c)
-
-
-class SensitivityAtSpecificity(_AtFixedValue):
-    """The best sensitivity (recall) at which specificity is high enough.
-
-    `max over thresholds t with TNR(t) >= specificity of TPR(t)`, over evenly
-    spaced thresholds, in [0, 1]. Higher is better. 0 where no threshold qualifies;
-    `operating_threshold` is the metric of the threshold itself.
-
-    Args:
-      specificity: The least specificity, in [0, 1], or several for one value each.
-      num_thresholds: How many evenly spaced thresholds; a single one is 0.5.
-      class_id: Reads this entry of the last axis alone.
-      from_logits: Scores are logits, and pass through a sigmoid first.
-      name: What errors call the metric.
-      dtype: A float dtype for the result.
-
-    Example:
-      >>> import jaxmetrics as jm
-      >>> batch = dict(y_true=[0, 0, 0, 1, 1], y_pred=[0, 0.3, 0.8, 0.3, 0.8])
-      >>> print(jm.SensitivityAtSpecificity(0.5)(**batch))
-      0.5
-
-    References:
-      Keras, `keras.metrics.SensitivityAtSpecificity`.
-    """
-
-    specificity: Any
-    num_thresholds: int = 200
-    class_id: int | None = None
-    _: KW_ONLY
-    from_logits: bool = False
-
-    fixed: ClassVar[str] = "specificity"
-
-    def statistics(self, c: Counts) -> tuple[jax.Array, jax.Array]:
-        """Sensitivity, and specificity."""
-        return _recall(c), _specificity(c)
-
-
-class SpecificityAtSensitivity(_AtFixedValue):
-    """The best specificity at which sensitivity (recall) is high enough.
-
-    `max over thresholds t with TPR(t) >= sensitivity of TNR(t)`, over evenly
-    spaced thresholds, in [0, 1]. Higher is better. 0 where no threshold qualifies;
-    `operating_threshold` is the metric of the threshold itself.
-
-    Args:
-      sensitivity: The least sensitivity, in [0, 1], or several for one value each.
-      num_thresholds: How many evenly spaced thresholds; a single one is 0.5.
-      class_id: Reads this entry of the last axis alone.
-      from_logits: Scores are logits, and pass through a sigmoid first.
-      name: What errors call the metric.
-      dtype: A float dtype for the result.
-
-    Example:
-      >>> import jaxmetrics as jm
-      >>> batch = dict(y_true=[0, 0, 0, 1, 1], y_pred=[0, 0.3, 0.8, 0.3, 0.8])
-      >>> print(jm.SpecificityAtSensitivity(0.5)(**batch))
-      0.6666667
-
-    References:
-      Keras, `keras.metrics.SpecificityAtSensitivity`.
-    """
-
-    sensitivity: Any
-    num_thresholds: int = 200
-    class_id: int | None = None
-    _: KW_ONLY
-    from_logits: bool = False
-
-    fixed: ClassVar[str] = "sensitivity"
-
-    def statistics(self, c: Counts) -> tuple[jax.Array, jax.Array]:
-        """Specificity, and sensitivity."""
-        return _specificity(c), _recall(c)
-
-
-def _precision(c: Counts) -> jax.Array:
-    return divide(c.true_positives, c.true_positives + c.false_positives)
-
-
-def _recall(c: Counts) -> jax.Array:
-    return divide(c.true_positives, c.true_positives + c.false_negatives)
-
-
-def _specificity(c: Counts) -> jax.Array:
-    return divide(c.true_negatives, c.true_negatives + c.false_positives)
 
 
 # --- the curves ----------------------------------------------------------------------
@@ -674,5 +401,5 @@ class PrecisionRecallCurve(_Curve):
     def formula(self, c: Counts) -> PrecisionRecallPoints:
         """Both, recall decreasing."""
         c, thresholds = self.points(c)
-        recall, precision = _precision_recall(c)
-        return PrecisionRecallPoints(precision.at[-1].set(1), recall, thresholds)
+        x, y = _precision_recall(c)
+        return PrecisionRecallPoints(y.at[-1].set(1), x, thresholds)

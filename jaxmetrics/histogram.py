@@ -144,6 +144,8 @@ def _to_limbs(weight: jax.Array, scale: jax.Array) -> list[jax.Array]:
 
 def _carry_limbs(limbs: Limbs) -> Limbs:
     """Carries limbs to 16 bits each; the highest keeps what is above."""
+    if not limbs:  # rows without weights
+        return limbs
     low, *above = limbs
     carried = []
     for limb in above:
@@ -238,7 +240,7 @@ def _rows(batch: Batch) -> int:
 
 def _block_rows(batch: Batch) -> int:
     first = jax.tree.leaves(batch)[0]
-    return max(1, BLOCK_ROWS * first.shape[0] // first.size)
+    return max(1, BLOCK_ROWS // int(math.prod(first.shape[1:])))
 
 
 def _add(a: _Sums, b: _Sums) -> _Sums:

@@ -180,9 +180,9 @@ class Metric(abc.ABC):
     def all_reduce(self, state: State, axis_name: AxisName) -> State:
         """The merge over all devices along `axis_name`, the same on each of them.
 
-        Inside `shard_map`, `pmap` or `vmap(axis_name=...)`, once, after the last update.
-        Under `check_vma=True` a state that is already reduced is returned as it is;
-        elsewhere reducing twice counts every device twice.
+        Inside `shard_map`, `pmap` or `vmap(axis_name=...)`, once, after the last
+        update. Under `check_vma=True` a state that is already reduced is returned as it
+        is; elsewhere reducing twice counts every device twice.
         """
         with checks.naming(self.label):
             self._check(state)
@@ -324,7 +324,7 @@ class Accumulator(Metric):
 
     @functools.cached_property
     def key(self) -> str:
-        """Its name in key paths: the class, and a hash of options that are not default."""
+        """Its name in key paths: the class, and a hash of the options not default."""
         text = repr(self)
         name = type(self).__name__
         return name if text == f"{name}()" else f"{name}-{fingerprint(text)}"
