@@ -107,18 +107,19 @@ def tally(
 
 
 def max_weight(weight: jax.Array, keep: jax.Array | None) -> jax.Array:
-    """The exponent scale of a batch's weights: the least power of two above them."""
+    """The scale of a batch's weights: the least exponent e with every weight below 2^e.
+
+    At least -100, so that 2^e and its inverse are normal numbers.
+    """
     usable = (weight >= 0) & (weight < np.inf)
     if keep is not None:
         usable &= keep
     zero = jnp.zeros_like(weight)
-    return _power_above(jnp.max(lax.select(usable, weight, zero), initial=0.0))
-
-
-def _power_above(x: jax.Array) -> jax.Array:
-    """The exponent e with 2^(e-1) <= x < 2^e, as int32, at least -100."""
-    bits = lax.bitcast_convert_type(x, jnp.int32)
-    return jnp.maximum((bits >> 23) - 126, -100)
+    # The bits of floats from 0 up are ordered as the floats are, and an integer maximum
+    # compiles to one kernel.
+    bits = lax.bitcast_convert_type(lax.select(usable, weight, zero), jnp.int32)
+    largest = lax.reduce(bits, np.int32(0), lax.max, tuple(range(bits.ndim)))
+    return lax.max((largest >> 23) - 126, np.int32(-100))
 
 
 def _two_to(exponent: jax.Array) -> jax.Array:

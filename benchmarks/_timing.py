@@ -1,0 +1,93 @@
+"""Interleaved timing on ratios: every contender in one run, round by round.
+
+A machine's speed drifts, so absolute times mean little: each round times every
+contender once, and the table shows medians and their ratios to the memory pass, the
+fastest jitted read of the same inputs.
+"""
+
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+Run = Callable[[], Any]
+
+
+def header(
+    title: str, packages: tuple[str, ...] = ("jax", "keras", "google-metrax")
+) -> None:
+    """Prints what was measured, on what."""
+    versions = ", ".join(f"{name} {version(name)}" for name in packages)
+    device = jax.devices()[0]
+    print(f"\n## {title}\n")
+    machine = f"{device.device_kind}, {os.cpu_count()} cores, {platform.machine()}"
+    print(f"{machine}; {versions}\n")
+
+
+def median_times(runs: Mapping[str, Run], rounds: int = 25) -> dict[str, float]:
+    """Median seconds of each run, the runs taking turns."""
+    for run in runs.values():
+        for _ in range(2):
+            jax.block_until_ready(run())
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(rounds):
+        for name, run in runs.items():
+            start = time.perf_counter()
+            jax.block_until_ready(run())
+            times[name].append(time.perf_counter() - start)
+    return {name: float(np.median(x)) for name, x in times.items()}
+
+
+def memory_pass(*arrays: jax.Array) -> Run:
+    """The fastest jitted read of the inputs once: integer sums of their bits."""
+
+    def add(a: tuple[Any, ...], b: tuple[Any, ...]) -> tuple[Any, ...]:
+        return tuple(x + y for x, y in zip(a, b, strict=True))
+
+    def read(*xs: jax.Array) -> tuple[jax.Array, ...]:
+        bits = tuple(
+            x.astype(jnp.int32)
+            if x.dtype == bool
+            else lax.bitcast_convert_type(x, jnp.int32)
+            for x in xs
+        )
+        return lax.reduce(
+            bits, (np.int32(0),) * len(bits), add, tuple(range(xs[0].ndim))
+        )
+
+    jitted = jax.jit(read)
+    return lambda: jitted(*arrays)
+
+
+def streaming(update: Callable[..., Any], state: Any, *batch: Any) -> Run:
+    """One donated, jitted update after another, each on what the last one left."""
+    jitted = jax.jit(update, donate_argnums=0)
+    box = [state]
+
+    def run() -> Any:
+        box[0] = jitted(box[0], *batch)
+        return box[0]
+
+    return run
+
+
+def table(rows: list[tuple[str, ...]], head: tuple[str, ...]) -> None:
+    """A Markdown table."""
+    print("| " + " | ".join(head) + " |")
+    print("|" + "---|" * len(head))
+    for row in rows:
+        print("| " + " | ".join(row) + " |")
+
+
+def shown(seconds: float) -> str:
+    """A time in the unit that suits it."""
+    if seconds < 1e-3:
+        return f"{seconds * 1e6:.1f} us"
+    return f"{seconds * 1e3:.2f} ms"
