@@ -115,11 +115,9 @@ def max_weight(weight: jax.Array, keep: jax.Array | None) -> jax.Array:
     if keep is not None:
         usable &= keep
     zero = jnp.zeros_like(weight)
-    # The bits of floats from 0 up are ordered as the floats are, and an integer maximum
-    # compiles to one kernel.
-    bits = lax.bitcast_convert_type(lax.select(usable, weight, zero), jnp.int32)
-    largest = lax.reduce(bits, np.int32(0), lax.max, tuple(range(bits.ndim)))
-    return lax.max((largest >> 23) - 126, np.int32(-100))
+    largest = jnp.max(lax.select(usable, weight, zero), initial=0.0)
+    exponent = (lax.bitcast_convert_type(largest, jnp.int32) >> 23) - 126
+    return lax.max(exponent, np.int32(-100))
 
 
 def _two_to(exponent: jax.Array) -> jax.Array:
