@@ -39,6 +39,10 @@ class Mapped(Metric):
         """The inner metric's."""
         return self.metric.accumulator
 
+    def admit(self, inputs: Mapping[str, Any]) -> None:
+        """As the inner metric."""
+        self.metric.admit(inputs)
+
     def read(self, data: Any) -> Any:
         """The function of the inner value."""
         return self.function(self.metric.result(data))
@@ -68,6 +72,15 @@ class Wired(Metric):
     def accumulator(self) -> Accumulator:
         """The inner metric's, under the new names."""
         return Renamed(self.metric.accumulator, self.names)
+
+    def admit(self, inputs: Mapping[str, Any]) -> None:
+        """As the inner metric, of the inputs by its own names."""
+        renamed = {
+            name: inputs[source]
+            for name, source in self.names
+            if source is not None and source in inputs
+        }
+        self.metric.admit(dict(inputs) | renamed)
 
     def read(self, data: Any) -> Any:
         """The inner value."""
@@ -312,6 +325,12 @@ class Arithmetic(Metric):
         """The operands' accumulators, each once."""
         joint = Joint.of([x for x in self._operands if isinstance(x, Metric)])
         return joint.parts[0] if len(joint.parts) == 1 else joint
+
+    def admit(self, inputs: Mapping[str, Any]) -> None:
+        """As both operands."""
+        for operand in self._operands:
+            if isinstance(operand, Metric):
+                operand.admit(inputs)
 
     def read(self, data: Any) -> Any:
         """The operation on the operands' values."""

@@ -40,6 +40,7 @@ class Refusal(Exception):
         super().__init__(sentence)
         self.sentence = sentence
         self.name = ""
+        self.named = False  # for good
         self.part: Any = None  # of several accumulators, the one that refused
 
     def __str__(self) -> str:
@@ -58,12 +59,16 @@ class WrongKind(Refusal, TypeError):
 
 
 @contextmanager
-def naming(name: str) -> Iterator[None]:
-    """Puts a name in front of what a check inside raises; the outermost one stays."""
+def naming(name: str, *, keep: bool = False) -> Iterator[None]:
+    """Puts a name in front of what a check inside raises; the outermost one stays.
+
+    Unless an inner one says `keep`, because it knows better.
+    """
     try:
         yield
     except Refusal as error:
-        error.name = name
+        error.name = error.name if error.named else name
+        error.named |= keep
         raise
 
 

@@ -120,6 +120,12 @@ class Collection(Metric, own_init=True):
         """The members' accumulators, each once."""
         return Joint.of([metric for _, metric in self.members])
 
+    def admit(self, inputs: Mapping[str, Any]) -> None:
+        """As every member; the one that refuses is named."""
+        for name, metric in self.members:
+            with checks.naming(f"{self.label}({name}={metric.label})", keep=True):
+                metric.admit(inputs)
+
     def update(self, state: State, *args: Any, **kwargs: Any) -> State:
         """The state after one more batch, each accumulator fed what it takes."""
         try:

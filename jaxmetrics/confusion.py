@@ -20,11 +20,13 @@ Conventions, stated once:
 * `name` is what errors call the metric, `dtype` the dtype of its result.
 """
 
+from collections.abc import Mapping
 from dataclasses import KW_ONLY
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxmetrics import checks
 from jaxmetrics.checks import Mismatch, WrongKind
@@ -593,6 +595,18 @@ class _FScore(_Ratio):
             highest_only=highest,
         )
 
+    def admit(self, inputs: Mapping[str, Any]) -> None:
+        """Refuses several classes where they would be counted as one by default."""
+        true, shape = (np.shape(inputs.get(x, 0)) for x in ("y_true", "y_pred"))
+        if self.num_classes or self._threshold is not None or len(shape) < 2:
+            return
+        if shape[-1] > 1:
+            raise Mismatch(
+                f"scores of several classes need num_classes={shape[-1]}, or "
+                f"threshold=0.5 to count all entries alike; got y_true {true} and y_pred "
+                f"{shape}."
+            )
+
     def _f_score(self, c: Counts, beta: float) -> jax.Array:
         square = beta**2
         hits = (1 + square) * c.true_positives
@@ -613,8 +627,9 @@ class FBetaScore(_FScore):
       beta: Above 0; 1 gives F1.
       threshold: A number in [0, 1]. Unless given: 0.5, or with `num_classes` only the
         highest score of each row is positive.
-      num_classes: Reads scores `(..., num_classes)`, each class on its own; without it
-        scores are binary, entry by entry.
+      num_classes: Reads scores `(..., num_classes)`, each class on its own. Without it
+        scores are binary; those of several classes are refused, unless a threshold
+        says that all entries count alike.
       from_logits: Scores are logits, and pass through a sigmoid first.
       zero_division: The value of 0/0, 0 unless given.
       name: What errors call the metric.
@@ -656,8 +671,9 @@ class F1Score(_FScore):
         "weighted" (by positives).
       threshold: A number in [0, 1]. Unless given: 0.5, or with `num_classes` only the
         highest score of each row is positive.
-      num_classes: Reads scores `(..., num_classes)`, each class on its own; without it
-        scores are binary, entry by entry.
+      num_classes: Reads scores `(..., num_classes)`, each class on its own. Without it
+        scores are binary; those of several classes are refused, unless a threshold
+        says that all entries count alike.
       from_logits: Scores are logits, and pass through a sigmoid first.
       zero_division: The value of 0/0, 0 unless given.
       name: What errors call the metric.

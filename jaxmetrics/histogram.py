@@ -372,7 +372,7 @@ def _lanes(arrays: Sequence[jax.Array]) -> _Lanes:
     shardings = [jax.typeof(x).sharding for x in arrays]
     meshes = [s.mesh for s in shardings if not s.mesh.empty]
     if not meshes:
-        return _Lanes(jax.device_count() if _is_traced(arrays) else 1)
+        return _Lanes(jax.local_device_count() if _is_traced(arrays) else 1)
     mesh = meshes[0]
     kinds = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))
     auto = [mesh.shape[a] for a, kind in kinds.items() if kind == AxisType.Auto]

@@ -167,6 +167,7 @@ class Metric(abc.ABC):
         with checks.naming(self.label):
             self._check(state)
             owner = self.accumulator
+            self.admit(dict(zip(owner.inputs, args, strict=False)) | kwargs)
             return State(owner.extend(state.data, *args, **kwargs), owner)
 
     def merge(self, state: State, other: State) -> State:
@@ -227,6 +228,10 @@ class Metric(abc.ABC):
                 checkify.debug_check(none, f"{self.label}: {sentence}")
 
     # --- for metrics made of metrics --------------------------------------------------
+
+    def admit(self, inputs: Mapping[str, Any]) -> None:
+        """Refuses inputs that the accumulator takes, but this read-out must not."""
+        del inputs  # most take whatever their accumulator does
 
     @abc.abstractmethod
     def read(self, data: Any) -> Any:

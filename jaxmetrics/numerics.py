@@ -141,16 +141,18 @@ def two_float_to_float(x: jax.Array) -> jax.Array:
 
 
 def cumulative_two_floats(x: jax.Array, *, reverse: bool = False) -> jax.Array:
-    """Compensated running sums along the last axis."""
+    """Compensated running sums along the last axis.
 
-    def add(a: jax.Array, b: jax.Array) -> jax.Array:
-        return jnp.moveaxis(
-            add_two_floats(jnp.moveaxis(a, 1, 0), jnp.moveaxis(b, 1, 0)), 0, 1
-        )
+    One after the other: a tree of sums is many shapes, each compiled by an eager call.
+    """
 
-    moved = jnp.moveaxis(x, -1, 0)  # (n, 2, ...)
-    summed = lax.associative_scan(add, moved, reverse=reverse, axis=0)
-    return jnp.moveaxis(summed, 0, -1)
+    def add(total: jax.Array, cell: jax.Array) -> tuple[jax.Array, jax.Array]:
+        total = add_two_floats(total, cell)
+        return total, total
+
+    cells = jnp.moveaxis(x, -1, 0)  # (n, 2, ...)
+    _, sums = lax.scan(add, jnp.zeros_like(cells[0]), cells, reverse=reverse)
+    return jnp.moveaxis(sums, 0, -1)
 
 
 def words_to_two_floats(words: jax.Array) -> jax.Array:
