@@ -28,15 +28,12 @@ from jaxmetrics.collection import Collection as Collection
 # True and false positives and negatives
 from jaxmetrics.confusion import (
     BinaryAccuracy as BinaryAccuracy,
-    ConfusionMetric as ConfusionMetric,
-    F1Score as F1Score,
     FalseDiscoveryRate as FalseDiscoveryRate,
     FalseNegativeRate as FalseNegativeRate,
     FalseNegatives as FalseNegatives,
     FalseOmissionRate as FalseOmissionRate,
     FalsePositiveRate as FalsePositiveRate,
     FalsePositives as FalsePositives,
-    FBetaScore as FBetaScore,
     NegativePredictiveValue as NegativePredictiveValue,
     Precision as Precision,
     Prevalence as Prevalence,
@@ -63,6 +60,9 @@ from jaxmetrics.curves import (
     ROCPoints as ROCPoints,
 )
 
+# Their harmonic means
+from jaxmetrics.f_scores import F1Score as F1Score, FBetaScore as FBetaScore
+
 # Batches of a fixed size, and several processes
 from jaxmetrics.hosts import merge_processes as merge_processes, pad_batch as pad_batch
 
@@ -85,6 +85,9 @@ from jaxmetrics.operating_points import (
     SensitivityAtSpecificity as SensitivityAtSpecificity,
     SpecificityAtSensitivity as SpecificityAtSensitivity,
 )
+
+# The base of ratio metrics of one's own
+from jaxmetrics.ratios import ConfusionMetric as ConfusionMetric
 
 # The state record
 from jaxmetrics.state import State as State

@@ -60,6 +60,11 @@ class WeightedSum(Accumulator):
     Every batch is summed in integers relative to its largest entry (48 bits), so the
     order of rows and their sharding do not matter; batches are added as two-floats. An
     infinite value makes the total infinite; NaN is counted and makes results NaN.
+
+    Example:
+      >>> import jaxmetrics as jm
+      >>> print(jm.WeightedSum()(values=[1.0, 3.0]).weight)
+      [2. 0.]
     """
 
     def empty(self) -> SumData:

@@ -35,7 +35,9 @@ class Collection(Metric, own_init=True):
 
     Returns:
       From `compute`, a flat dict: the names of nested collections, of curves' fields
-      and of dict results are joined by "/". `scalars` gives the scalars alone.
+      and of dict results are joined by "/". `scalars` gives the scalars alone. Under
+      `jax.jit`, JAX sorts the names. A result is NaN where its own metric's is
+      undefined.
 
     Example:
       >>> import jaxmetrics as jm
@@ -169,7 +171,7 @@ class Collection(Metric, own_init=True):
         with checks.naming(self.label):
             self._check(state)
         return {
-            name: metric.accumulator.problems(metric.accumulator.assemble(state.data))
+            name: metric.validity(self.member_state(state, name))
             for name, metric in self.members
         }
 
@@ -200,13 +202,15 @@ def _rebuild(members: Mapping[str, Metric], prefix: str) -> Collection:
 
 
 def _flattened(value: Any) -> list[tuple[list[str], Any]]:
-    """Leaves with their names: fields of records and keys of dicts."""
-    leaves = jax.tree_util.tree_leaves_with_path(value)
-    return [([_part(key) for key in path], leaf) for path, leaf in leaves]
-
-
-def _part(key: Any) -> str:
-    for attribute in ("name", "key", "idx"):
-        if hasattr(key, attribute):
-            return str(getattr(key, attribute))
-    return str(key)
+    """Leaves with their names, in order: fields of records, keys of dicts, places."""
+    if hasattr(value, "_asdict"):
+        value = value._asdict()
+    if isinstance(value, tuple | list):
+        value = {str(i): x for i, x in enumerate(value)}
+    if not isinstance(value, Mapping):
+        return [([], value)]
+    return [
+        ([str(name), *path], leaf)
+        for name, inner in value.items()
+        for path, leaf in _flattened(inner)
+    ]

@@ -146,6 +146,9 @@ class ConfusionCounts(Accumulator):
       highest_only: Only the highest scores of the last axis are positive, all of them
         where several are equal; no thresholds then.
 
+    Its counts are 0 when there is nothing, and NaN once a NaN, a label other than 0
+    and 1 or a negative weight has come.
+
     Example:
       >>> import jaxmetrics as jm
       >>> counts = jm.ConfusionCounts()(y_true=[0, 1, 1, 1], y_pred=[1, 0, 1, 1])

@@ -20,7 +20,7 @@ from jaxmetrics.checks import Mismatch, WrongKind
 from jaxmetrics.counts import ConfusionCounts, Counts, EvenGrid
 from jaxmetrics.metric import Readout
 from jaxmetrics.numerics import divide, float_dtype
-from jaxmetrics.rates import false_positive_rate, precision, recall
+from jaxmetrics.ratios import false_positive_rate, precision, recall
 
 __all__ = [
     "AUC",
@@ -280,7 +280,7 @@ class PrecisionRecallPoints(NamedTuple):
     """Points of a precision-recall curve, from "all is positive" to "nothing is".
 
     Attributes:
-      precision: The last is 1, by convention.
+      precision: 1 where nothing is predicted, by convention.
       recall: Decreasing, from 1 to 0.
       thresholds: Increasing, from -inf to inf.
     """
@@ -333,8 +333,8 @@ class _Curve(Readout):
 class ROCCurve(_Curve):
     """The ROC curve: true positive rate over false positive rate at each threshold.
 
-    `TPR = TP / (TP + FN)` and `FPR = FP / (FP + TN)`, each in [0, 1] and 0 without
-    positives or negatives.
+    `TPR = TP / (TP + FN)` and `FPR = FP / (FP + TN)`, each in [0, 1]; undefined, and
+    then 0, without positives or without negatives.
 
     Args:
       num_thresholds: How many evenly spaced thresholds, at least 2.
@@ -369,8 +369,8 @@ class ROCCurve(_Curve):
 class PrecisionRecallCurve(_Curve):
     """The precision-recall curve: precision over recall at each threshold.
 
-    `P = TP / (TP + FP)` and `R = TP / (TP + FN)`, each in [0, 1]; precision of nothing
-    predicted is 0 inside the curve, and 1 at its end, by convention.
+    `P = TP / (TP + FP)` and `R = TP / (TP + FN)`, each in [0, 1]. Where nothing is
+    predicted, precision is undefined and taken to be 1; recall without positives is 0.
 
     Args:
       num_thresholds: How many evenly spaced thresholds, at least 2.
@@ -401,5 +401,4 @@ class PrecisionRecallCurve(_Curve):
     def formula(self, c: Counts) -> PrecisionRecallPoints:
         """Both, recall decreasing."""
         c, thresholds = self.points(c)
-        x, y = _precision_recall(c)
-        return PrecisionRecallPoints(y.at[-1].set(1), x, thresholds)
+        return PrecisionRecallPoints(precision(c, 1.0), recall(c), thresholds)

@@ -29,6 +29,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from jaxmetrics.checks import Mismatch
 from jaxmetrics.numerics import fast_two_sum
 
 __all__ = ["Rows", "Tally", "max_weight", "tally"]
@@ -267,10 +268,13 @@ def _block(
     """Classifies one block and sums it by cell."""
     rows = classify(batch)
     cell = rows.cell.reshape(-1)
+    # A flag that is False whatever the data still has to have the data's sharding.
+    never = cell != cell
+    flags_of = [x.reshape(-1) | never for x in rows.flags]
     values: list[jax.Array] = []
     if scale is not None:
         values = _to_limbs(rows.weight.reshape(-1), scale)  # type: ignore[union-attr]
-    sums, flags = form(cell, values, [x.reshape(-1) for x in rows.flags], cells)
+    sums, flags = form(cell, values, flags_of, cells)
     if scale is None:
         return _Sums(sums[0], flags, ())
     limbs = _carry_limbs((*sums[::-1], jnp.zeros_like(sums[0])))
@@ -378,6 +382,11 @@ def _lanes(arrays: Sequence[jax.Array]) -> _Lanes:
     auto = [mesh.shape[a] for a, kind in kinds.items() if kind == AxisType.Auto]
     split = max((_row_axes(s) for s in shardings), key=len)
     explicit = tuple(a for a in split if kinds[a] == AxisType.Explicit)
+    if explicit and not _is_traced(arrays):
+        raise Mismatch(
+            f"the rows are sharded over the Explicit mesh axes {explicit}, where JAX "
+            "has no eager vmap; call it under jit, as in jax.jit(metric.update)."
+        )
     number = int(np.prod(auto, initial=1)) * int(
         np.prod([mesh.shape[a] for a in explicit], initial=1)
     )

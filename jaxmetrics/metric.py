@@ -12,14 +12,12 @@ the contract.
 """
 
 import abc
-import dataclasses
 import functools
 import inspect
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY
 from types import MappingProxyType
-from typing import Any, ClassVar, NamedTuple, dataclass_transform
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +26,7 @@ from jax.experimental import checkify
 
 from jaxmetrics import checks
 from jaxmetrics.checks import WrongKind
+from jaxmetrics.frozen import Frozen
 from jaxmetrics.numerics import add_counts, add_two_floats, carry, words_to_int
 from jaxmetrics.reduction import AxisName, reduce_over
 from jaxmetrics.state import State, check_owner, check_template, fingerprint
@@ -50,12 +49,7 @@ class Validity(NamedTuple):
     outside_range: jax.Array
 
 
-@dataclass_transform(
-    frozen_default=True,
-    eq_default=False,
-    field_specifiers=(dataclasses.field,),
-)
-class Metric(abc.ABC):
+class Metric(Frozen):
     """A frozen value of options with pure functions over an immutable state.
 
     Every subclass becomes a frozen dataclass of its annotated fields, hashable, equal
@@ -65,72 +59,10 @@ class Metric(abc.ABC):
 
     laws_waived: ClassVar[Mapping[str, str]] = MappingProxyType({})
 
-    def __init_subclass__(cls, *, own_init: bool = False, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        for base in cls.__bases__:
-            if (
-                issubclass(base, Metric)
-                and not inspect.isabstract(base)
-                and base is not Metric
-            ):
-                raise TypeError(
-                    f"{cls.__name__} derives from {base.__name__}, which is final; "
-                    f"derive from its base {base.__bases__[0].__name__}, or use "
-                    f"{base.__name__}(...).map(function)."
-                )
-        if "__init__" in cls.__dict__ and not own_init:
-            raise TypeError(
-                f"{cls.__name__} defines __init__, which would hide its options from "
-                "equality and hashing; declare options as annotated fields instead."
-            )
-        dataclasses.dataclass(frozen=True, eq=False, repr=False, init=not own_init)(cls)
-        jax.tree_util.register_static(cls)
-
     def __post_init__(self) -> None:
+        super().__post_init__()
         with checks.naming(type(self).__name__):
-            self._set(**{f.name: _plain(self, f) for f in _fields(self)})
-            self._set(**self.checked())
-            for name, value in self._options():
-                _require_hashable(name, value)
             _ = self.accumulator  # checks the options that it takes
-
-    def _set(self, **options: Any) -> None:
-        for name, value in options.items():
-            object.__setattr__(self, name, value)
-
-    def checked(self) -> dict[str, Any]:
-        """The options that need a check, checked and normalised."""
-        return {}
-
-    # --- a value: equality, hash, repr, pickle ---------------------------------------
-
-    def _options(self) -> list[tuple[str, Any]]:
-        return [(f.name, getattr(self, f.name)) for f in _fields(self)]
-
-    def __eq__(self, other: object) -> bool:
-        if self is other:
-            return True
-        if not isinstance(other, Metric) or type(self) is not type(other):
-            return NotImplemented
-        pairs = zip(self._options(), other._options(), strict=True)
-        return all(type(a) is type(b) and (a,) == (b,) for (_, a), (_, b) in pairs)
-
-    def __hash__(self) -> int:
-        return hash((type(self).__qualname__, *(value for _, value in self._options())))
-
-    def __repr__(self) -> str:
-        defaults = {f.name: f.default for f in _fields(self)}
-        shown = [
-            f"{name}={_named(value)}"
-            for name, value in self._options()
-            if not (
-                type(value) is type(defaults[name]) and (value,) == (defaults[name],)
-            )
-        ]
-        return f"{type(self).__name__}({', '.join(shown)})"
-
-    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
-        return _rebuild, (type(self), dict(self._options()))
 
     @property
     def label(self) -> str:
@@ -457,53 +389,6 @@ def by_key(owner: Accumulator, data: Any) -> Mapping[str, Any]:
 
 def _add_leaves(a: jax.Array, b: jax.Array) -> jax.Array:
     return add_counts(a, b) if a.dtype == jnp.uint32 else add_two_floats(a, b)
-
-
-def _rebuild(cls: type[Metric], options: dict[str, Any]) -> Metric:
-    """Unpickles through the constructor, so that options are normalised again."""
-    return cls(**options)
-
-
-def _fields(metric: Any) -> "tuple[dataclasses.Field[Any], ...]":
-    return dataclasses.fields(metric)
-
-
-def _plain(metric: Metric, field: "dataclasses.Field[Any]") -> Any:
-    """An option as a plain hashable value of its declared type."""
-    value = getattr(metric, field.name)
-    if isinstance(value, jax.core.Tracer):
-        raise WrongKind(
-            f"{field.name} is an option and has to be known before tracing, but a "
-            "traced value came; make the metric outside the jitted function."
-        )
-    if isinstance(value, np.generic):
-        value = value.item()
-    elif isinstance(value, np.ndarray | jax.Array):
-        value = np.asarray(value).tolist()
-    if isinstance(value, list):
-        value = tuple(value)
-    if field.type in (float, "float") and isinstance(value, int):
-        value = float(value)
-    if isinstance(value, float) and math.isnan(value):
-        value = math.nan
-    return value
-
-
-def _require_hashable(name: str, value: Any) -> None:
-    try:
-        hash(value)
-    except TypeError:
-        raise WrongKind(
-            f"the option {name} must be hashable (numbers, strings, tuples, metrics, "
-            f"functions); got {type(value).__name__}."
-        ) from None
-
-
-def _named(value: Any) -> str:
-    """A repr that is the same in every process: functions by name."""
-    if callable(value) and hasattr(value, "__qualname__"):
-        return f"{value.__module__}.{value.__qualname__}"
-    return repr(value)
 
 
 @functools.lru_cache(maxsize=1024)

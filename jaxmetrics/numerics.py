@@ -176,7 +176,7 @@ def read_count(
     if dtype is not None and dtype.kind in "iu":
         whole = words_to_int(words, dtype)
         rest = read_total(weights, dtype)
-        room = np.iinfo(dtype).max - whole
+        room = dtype.type(np.iinfo(dtype).max) - whole
         return whole + jnp.minimum(rest, room)
     total = words_to_float(words) + two_float_to_float(weights)
     return total if dtype is None else total.astype(dtype)
@@ -191,7 +191,7 @@ def read_total(total: jax.Array, dtype: np.dtype | None) -> jax.Array:
     high = jnp.round(total[0])
     low = jnp.round(total[1] + (total[0] - high)).astype(jnp.int32).astype(dtype)
     inside = (high > np.float32(info.min)) & (high < np.float32(info.max))
-    edge = jnp.where(high > 0, info.max, info.min).astype(dtype)
+    edge = jnp.where(high > 0, dtype.type(info.max), dtype.type(info.min))
     return jnp.where(inside, jnp.where(inside, high, 0).astype(dtype) + low, edge)
 
 

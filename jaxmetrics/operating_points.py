@@ -18,7 +18,7 @@ from jaxmetrics import checks
 from jaxmetrics.counts import ConfusionCounts, Counts, EvenGrid
 from jaxmetrics.metric import Readout
 from jaxmetrics.numerics import float_dtype
-from jaxmetrics.rates import precision, recall, specificity
+from jaxmetrics.ratios import precision, recall, specificity
 
 __all__ = [
     "OperatingThreshold",
@@ -132,7 +132,8 @@ class PrecisionAtRecall(_AtFixedValue):
     """The best precision at which recall is high enough.
 
     `max over thresholds t with R(t) >= recall of P(t)`, over evenly
-    spaced thresholds, in [0, 1]. Higher is better. 0 where no threshold qualifies;
+    spaced thresholds, in [0, 1]. Higher is better. Undefined, and then 0, where no
+    threshold qualifies;
     `operating_threshold` is the metric of the threshold itself.
 
     Args:
@@ -170,7 +171,8 @@ class RecallAtPrecision(_AtFixedValue):
     """The best recall at which precision is high enough.
 
     `max over thresholds t with P(t) >= precision of R(t)`, over evenly
-    spaced thresholds, in [0, 1]. Higher is better. 0 where no threshold qualifies;
+    spaced thresholds, in [0, 1]. Higher is better. Undefined, and then 0, where no
+    threshold qualifies;
     `operating_threshold` is the metric of the threshold itself.
 
     Args:
@@ -208,7 +210,8 @@ class SensitivityAtSpecificity(_AtFixedValue):
     """The best sensitivity (recall) at which specificity is high enough.
 
     `max over thresholds t with TNR(t) >= specificity of TPR(t)`, over evenly
-    spaced thresholds, in [0, 1]. Higher is better. 0 where no threshold qualifies;
+    spaced thresholds, in [0, 1]. Higher is better. Undefined, and then 0, where no
+    threshold qualifies;
     `operating_threshold` is the metric of the threshold itself.
 
     Args:
@@ -246,7 +249,8 @@ class SpecificityAtSensitivity(_AtFixedValue):
     """The best specificity at which sensitivity (recall) is high enough.
 
     `max over thresholds t with TPR(t) >= sensitivity of TNR(t)`, over evenly
-    spaced thresholds, in [0, 1]. Higher is better. 0 where no threshold qualifies;
+    spaced thresholds, in [0, 1]. Higher is better. Undefined, and then 0, where no
+    threshold qualifies;
     `operating_threshold` is the metric of the threshold itself.
 
     Args:

@@ -1,0 +1,177 @@
+"""Ratios of counts: formulas that families share, and the bases of ratio metrics."""
+
+from dataclasses import KW_ONLY
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxmetrics import checks
+from jaxmetrics.checks import WrongKind
+from jaxmetrics.counts import ConfusionCounts, Counts, CountsData
+from jaxmetrics.metric import Readout
+from jaxmetrics.numerics import divide, read_count
+
+__all__ = [
+    "ConfusionMetric",
+    "Ratio",
+    "counts_at",
+    "false_positive_rate",
+    "ordered",
+    "precision",
+    "recall",
+    "specificity",
+]
+
+AVERAGES = (None, "micro", "macro", "weighted")
+
+
+# --- formulas ------------------------------------------------------------------------
+
+
+def precision(c: Counts, zero_division: float = 0.0) -> jax.Array:
+    """TP / (TP + FP)."""
+    predicted = c.true_positives + c.false_positives
+    return divide(c.true_positives, predicted, zero_division)
+
+
+def recall(c: Counts, zero_division: float = 0.0) -> jax.Array:
+    """TP / (TP + FN)."""
+    positives = c.true_positives + c.false_negatives
+    return divide(c.true_positives, positives, zero_division)
+
+
+def false_positive_rate(c: Counts, zero_division: float = 0.0) -> jax.Array:
+    """FP / (FP + TN)."""
+    negatives = c.false_positives + c.true_negatives
+    return divide(c.false_positives, negatives, zero_division)
+
+
+def specificity(c: Counts, zero_division: float = 0.0) -> jax.Array:
+    """TN / (TN + FP)."""
+    negatives = c.true_negatives + c.false_positives
+    return divide(c.true_negatives, negatives, zero_division)
+
+
+# --- counts in the order asked for ---------------------------------------------------
+
+
+def ordered(thresholds: Any) -> tuple[float, ...] | None:
+    """Thresholds as a tuple in the order asked for, checked."""
+    return None if thresholds is None else checks.fractions(thresholds, "thresholds")
+
+
+def counts_at(
+    accumulator: ConfusionCounts, data: CountsData, thresholds: tuple[float, ...] | None
+) -> tuple[jax.Array, jax.Array]:
+    """Words and two-floats `(2, 4, thresholds, classes)` in the order asked for."""
+    words, weights = accumulator.totals(data)
+    if thresholds is None or len(thresholds) == 1:
+        return words, weights
+    order = accumulator.order(thresholds)
+    return jnp.take(words, order, axis=2), jnp.take(weights, order, axis=2)
+
+
+# --- bases ---------------------------------------------------------------------------
+
+
+class Ratio(Readout):
+    """A formula over the counts, averaged over classes where there are several."""
+
+    _: KW_ONLY
+    num_classes: int | None = None
+    average: str | None = None
+    from_logits: bool = False
+    zero_division: float = 0.0
+
+    def checked(self) -> dict[str, Any]:
+        """Checks the options that belong to the read-out."""
+        average = checks.choice(self.average, "average", AVERAGES)
+        if average is not None and self.num_classes is None:
+            raise WrongKind(f"average={average!r} needs num_classes.")
+        zero_division = checks.number(self.zero_division, "zero_division", nan=True)
+        return {**super().checked(), "average": average, "zero_division": zero_division}
+
+    @property
+    def accumulator(self) -> ConfusionCounts:
+        """Counts at the thresholds."""
+        return ConfusionCounts(
+            num_classes=self.num_classes, from_logits=self.from_logits
+        )
+
+    @property
+    def _order(self) -> tuple[float, ...] | None:
+        return None
+
+    def read(self, data: CountsData) -> Any:
+        """The formula, averaged, in the metric's dtype."""
+        words, weights = counts_at(self.accumulator, data, self._order)
+        counts = self.accumulator.squeezed(read_count(words, weights, None))
+        result = self._averaged(Counts(*counts))
+        return result if self.dtype is None else jax.tree.map(self._cast, result)
+
+    def _averaged(self, c: Counts) -> Any:
+        if self.average == "micro":
+            return self.formula(Counts(*(jnp.sum(x, axis=-1) for x in c)))
+        values = self.formula(c)
+        if self.average is None:
+            return values
+        weight = c.true_positives + c.false_negatives
+        weight = weight if self.average == "weighted" else jnp.ones_like(weight)
+        weight = jnp.where(jnp.isnan(values), jnp.zeros_like(weight), weight)
+        values = jnp.where(weight > 0, values, jnp.zeros_like(values))
+        total = jnp.sum(weight, axis=-1)
+        return divide(jnp.sum(weight * values, axis=-1), total, self.zero_division)
+
+
+class ConfusionMetric(Ratio):
+    """Base of metrics that are a formula over the four counts.
+
+    A subclass defines `formula(self, c)` with `c.true_positives`, `c.false_positives`,
+    `c.true_negatives` and `c.false_negatives`, and gets thresholds, classes, weights,
+    masks, merging and sharding for nothing.
+
+    Args:
+      thresholds: A number in [0, 1] or several; 0.5 unless given. With `top_k` alone,
+        whatever is among the top k is positive.
+      top_k: Only the k highest scores of the last axis may be positive; of equal scores
+        the first.
+      class_id: Reads this entry of the last axis alone.
+      num_classes: Counts each entry of the last axis, of this size, on its own.
+      average: With `num_classes`: None for one value per class, "micro" for pooled
+        counts, "macro" for the mean over the classes, "weighted" for the mean weighted
+        by the number of positives.
+      from_logits: Scores are logits, and pass through a sigmoid first.
+      zero_division: The value of 0/0, 0 unless given; NaN leaves a class out of its
+        average.
+      name: What errors call the metric.
+      dtype: A float dtype for the result.
+    """
+
+    thresholds: Any = None
+    top_k: int | None = None
+    class_id: int | None = None
+
+    def checked(self) -> dict[str, Any]:
+        """Checks the thresholds; the accumulator checks the rest."""
+        return {**super().checked(), "thresholds": ordered(self.thresholds)}
+
+    @property
+    def accumulator(self) -> ConfusionCounts:
+        """Counts at the thresholds."""
+        return ConfusionCounts(
+            self.thresholds,
+            self.top_k,
+            self.class_id,
+            num_classes=self.num_classes,
+            from_logits=self.from_logits,
+        )
+
+    @property
+    def _order(self) -> tuple[float, ...] | None:
+        order: tuple[float, ...] | None = self.thresholds
+        return order
+
+    def ratio(self, numerator: jax.Array, denominator: jax.Array) -> jax.Array:
+        """The ratio, with this metric's `zero_division`."""
+        return divide(numerator, denominator, self.zero_division)
