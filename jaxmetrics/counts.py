@@ -305,7 +305,8 @@ class ConfusionCounts(Accumulator):
                 jnp.abs(pred) > 1e-9
             )
         _, top = lax.top_k(pred, self.top_k or 1)
-        return jnp.any(top[..., None] == jnp.arange(pred.shape[-1]), axis=-2)
+        places = lax.broadcasted_iota(jnp.int32, (*top.shape, pred.shape[-1]), top.ndim)
+        return jnp.any(top[..., None] == places, axis=-2)
 
     def _rows(self, entries: "_Entries") -> Rows:
         """The cell of each entry; what cannot be counted is flagged instead."""

@@ -8,6 +8,7 @@ A binned area is as good as its grid: where scores crowd between two thresholds,
 not. `summation_method` "minoring" and "majoring" bound the error.
 """
 
+import math
 from dataclasses import KW_ONLY
 from typing import Any, NamedTuple
 
@@ -97,7 +98,7 @@ class AUC(Readout):
     num_labels: int | None = None
     label_weights: Any = None
     from_logits: bool = False
-    zero_division: float = float("nan")
+    zero_division: float = math.nan
 
     def checked(self) -> dict[str, Any]:
         """Checks every option."""

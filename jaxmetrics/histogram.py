@@ -309,7 +309,7 @@ def _scatter(
         zeros = jnp.zeros((copies * width,), jnp.int32)
         sums = zeros.at[cell].add(updates, mode="promise_in_bounds")
         sums = lax.bitcast_convert_type(sums, jnp.uint32).reshape(copies, width)
-        return jnp.sum(sums, axis=0)[:cells]
+        return jnp.sum(sums, axis=0, dtype=sums.dtype)[:cells]
 
     return [add_up(v) for v in values or [jnp.int32(1)]], _variadic_sum(flags)
 

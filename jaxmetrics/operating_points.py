@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmetrics import checks
+from jaxmetrics.checks import WrongKind
 from jaxmetrics.counts import ConfusionCounts, Counts, EvenGrid
 from jaxmetrics.metric import Readout
 from jaxmetrics.numerics import float_dtype
@@ -113,6 +114,15 @@ class OperatingThreshold(Readout):
 
     metric: _AtFixedValue
 
+    def checked(self) -> dict[str, Any]:
+        """Checks that the metric has a threshold."""
+        if not isinstance(self.metric, _AtFixedValue):
+            raise WrongKind(
+                f"metric must be one at a fixed value, like PrecisionAtRecall(0.9); "
+                f"got {self.metric!r}."
+            )
+        return super().checked()
+
     @property
     def accumulator(self) -> ConfusionCounts:
         """The metric's."""
@@ -132,9 +142,8 @@ class PrecisionAtRecall(_AtFixedValue):
     """The best precision at which recall is high enough.
 
     `max over thresholds t with R(t) >= recall of P(t)`, over evenly
-    spaced thresholds, in [0, 1]. Higher is better. Undefined, and then 0, where no
-    threshold qualifies;
-    `operating_threshold` is the metric of the threshold itself.
+    spaced thresholds, in [0, 1]. Higher is better. 0, as undefined, where
+    no threshold qualifies; `operating_threshold` is the metric of the threshold.
 
     Args:
       recall: The least recall, in [0, 1], or several for one value each.
@@ -171,9 +180,8 @@ class RecallAtPrecision(_AtFixedValue):
     """The best recall at which precision is high enough.
 
     `max over thresholds t with P(t) >= precision of R(t)`, over evenly
-    spaced thresholds, in [0, 1]. Higher is better. Undefined, and then 0, where no
-    threshold qualifies;
-    `operating_threshold` is the metric of the threshold itself.
+    spaced thresholds, in [0, 1]. Higher is better. 0, as undefined, where
+    no threshold qualifies; `operating_threshold` is the metric of the threshold.
 
     Args:
       precision: The least precision, in [0, 1], or several for one value each.
@@ -210,9 +218,8 @@ class SensitivityAtSpecificity(_AtFixedValue):
     """The best sensitivity (recall) at which specificity is high enough.
 
     `max over thresholds t with TNR(t) >= specificity of TPR(t)`, over evenly
-    spaced thresholds, in [0, 1]. Higher is better. Undefined, and then 0, where no
-    threshold qualifies;
-    `operating_threshold` is the metric of the threshold itself.
+    spaced thresholds, in [0, 1]. Higher is better. 0, as undefined, where
+    no threshold qualifies; `operating_threshold` is the metric of the threshold.
 
     Args:
       specificity: The least specificity, in [0, 1], or several for one value each.
@@ -249,9 +256,8 @@ class SpecificityAtSensitivity(_AtFixedValue):
     """The best specificity at which sensitivity (recall) is high enough.
 
     `max over thresholds t with TPR(t) >= sensitivity of TNR(t)`, over evenly
-    spaced thresholds, in [0, 1]. Higher is better. Undefined, and then 0, where no
-    threshold qualifies;
-    `operating_threshold` is the metric of the threshold itself.
+    spaced thresholds, in [0, 1]. Higher is better. 0, as undefined, where
+    no threshold qualifies; `operating_threshold` is the metric of the threshold.
 
     Args:
       sensitivity: The least sensitivity, in [0, 1], or several for one value each.
