@@ -159,6 +159,8 @@ def numbers(value: Any, option: str) -> tuple[Any, ...]:
         result = tuple(value) if np.iterable(value) else (value,)
     except TypeError:
         result = (value,)
+    if any(np.iterable(x) for x in result):
+        raise Mismatch(f"{option} must have one axis; got {value!r}.")
     if not result:
         raise Mismatch(f"{option} must hold at least one number; got {value!r}.")
     return result
@@ -180,8 +182,11 @@ def fractions(value: Any, option: str) -> tuple[float, ...]:
 
 
 def choice(value: Any, option: str, choices: Sequence[str | None]) -> Any:
-    """One of a few strings."""
-    if isinstance(value, jax.core.Tracer) or value not in choices:
+    """One of a few strings, in upper or lower case; returned as it is listed."""
+    if isinstance(_concrete(value, option), str):
+        listed = {x.lower(): x for x in choices if x is not None}
+        value = listed.get(value.lower(), value)
+    if value not in choices:
         raise Mismatch(f"{option} must be one of {list(choices)!r}; got {value!r}.")
     return value
 

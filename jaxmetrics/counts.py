@@ -131,7 +131,7 @@ class CountsData(NamedTuple):
 class ConfusionCounts(Accumulator):
     """True and false positives and negatives at thresholds.
 
-    Counts are exact to 2^53; weighted rows are summed apart, as two-floats, and both
+    Counts are exact below 2^53; weighted rows are summed apart, as two-floats, and both
     may be mixed. As a metric its value is a `Counts`, the start of metrics of one's
     own: `ConfusionCounts().map(function)`.
 
@@ -281,7 +281,9 @@ class ConfusionCounts(Accumulator):
             class_id=self.class_id,
             num_classes=self.num_classes,
         )
-        selected = self._selected(pred)
+        selected = self._selected(pred, keep)
+        if selected is not None and self.class_id is not None:
+            pred = _nan_where_any(pred, keep)
         entries = jax.tree.map(
             lambda x: jnp.broadcast_to(x, shape),
             _Entries(true, pred, selected, weight, keep),
@@ -292,13 +294,18 @@ class ConfusionCounts(Accumulator):
         rows_of: _Entries = jax.tree.map(lambda x: x.reshape(rows), entries)
         return rows_of
 
-    def _selected(self, pred: jax.Array) -> jax.Array | None:
-        """Which scores may be positive: the top k, or the highest; None for all."""
+    def _selected(self, pred: jax.Array, keep: jax.Array | None) -> jax.Array | None:
+        """Which scores may be positive: the top k, or the highest; None for all.
+
+        What is masked does not compete.
+        """
         if self.top_k is None and not self.highest_only:
             return None
         if not pred.ndim:
             raise Mismatch("an axis of classes is needed; got y_pred ().")
         pred = _widened(pred)
+        if keep is not None:
+            pred = jnp.where(keep, pred, np.float32(-np.inf))
         if self.highest_only:
             # Keras's rule: all that equal the highest, unless that is zero.
             return (pred >= jnp.max(pred, axis=-1, keepdims=True)) & (
@@ -410,6 +417,13 @@ def _label(true: jax.Array) -> tuple[jax.Array, jax.Array]:
         return true, jnp.zeros_like(true)
     positive = true == 1
     return positive, ~(positive | (true == 0))
+
+
+def _nan_where_any(pred: jax.Array, keep: jax.Array | None) -> jax.Array:
+    """NaN for a row in which any score is: it could have taken the selected place."""
+    nan = _is_nan(pred) if keep is None else _is_nan(pred) & keep
+    any_nan = jnp.any(nan, axis=-1, keepdims=True)
+    return jnp.where(any_nan, np.float32(np.nan), _widened(pred))
 
 
 def _widened(x: jax.Array) -> jax.Array:

@@ -37,6 +37,8 @@ def _grid(num_thresholds: int, thresholds: Any) -> Any:
     return EvenGrid(num_thresholds) if thresholds is None else thresholds
 
 
+_METHODS = ("interpolation", "minoring", "majoring")
+
 # --- areas ---------------------------------------------------------------------------
 
 
@@ -102,15 +104,12 @@ class AUC(Readout):
 
     def checked(self) -> dict[str, Any]:
         """Checks every option."""
+        curves = ("ROC", "PR", "PRGAIN")
         options = {
             "num_thresholds": checks.integer(self.num_thresholds, "num_thresholds", 2),
-            "curve": checks.choice(
-                str(self.curve).upper(), "curve", ("ROC", "PR", "PRGAIN")
-            ),
+            "curve": checks.choice(self.curve, "curve", curves),
             "summation_method": checks.choice(
-                str(self.summation_method).lower(),
-                "summation_method",
-                ("interpolation", "minoring", "majoring"),
+                self.summation_method, "summation_method", _METHODS
             ),
             "multi_label": checks.boolean(self.multi_label, "multi_label"),
             "num_labels": checks.optional_integer(self.num_labels, "num_labels", 1),

@@ -2,7 +2,7 @@
 
 Two number formats live here, and nothing else in the library adds numbers up.
 
-* **Words**: exact counts to 2^53 without 64-bit types. A uint32 array of shape
+* **Words**: exact counts below 2^53 without 64-bit types. A uint32 array of shape
   `(2, ...)`: the low word holds 21 bits, the high word the rest. Low words may be added
   up to 2047 times before a carry is due, so `psum`, `tree.map(add)` and a sum over
   stacked states are exact without any help.
@@ -187,12 +187,17 @@ def read_total(total: jax.Array, dtype: np.dtype | None) -> jax.Array:
     if dtype is None or dtype.kind not in "iu":
         value = two_float_to_float(total)
         return value if dtype is None else value.astype(dtype)
+    # In integers, as 2^16 times an upper part and a lower one: near the ends of the
+    # range a float32 cannot tell what fits.
+    upper = jnp.floor(jnp.clip(total[0], -(2.0**34), 2.0**34) / 65536)
+    lower = jnp.round((total[0] - upper * 65536) + total[1])
+    lower = jnp.clip(lower, -65536, 2 * 65536).astype(jnp.int32)
+    upper = upper.astype(jnp.int32) + (lower >> 16)
     info = np.iinfo(dtype)
-    high = jnp.round(total[0])
-    low = jnp.round(total[1] + (total[0] - high)).astype(jnp.int32).astype(dtype)
-    inside = (high > np.float32(info.min)) & (high < np.float32(info.max))
-    edge = jnp.where(high > 0, dtype.type(info.max), dtype.type(info.min))
-    return jnp.where(inside, jnp.where(inside, high, 0).astype(dtype) + low, edge)
+    least, most = info.min >> 16, info.max >> 16
+    bits = (upper.astype(jnp.uint32) << 16) | (lower & 0xFFFF).astype(jnp.uint32)
+    value = jnp.where(upper < least, dtype.type(info.min), bits.astype(dtype))
+    return jnp.where(upper > most, dtype.type(info.max), value)
 
 
 def error_terms_survive() -> bool:
