@@ -186,7 +186,7 @@ def _by_sign(entries: _Entries) -> Rows:
     x, weight, keep = entries
     size = entries.size()
     nan = jnp.isnan(x)
-    outside = jnp.zeros_like(nan)
+    outside = nan != nan  # never; made of the data, to be sharded as they are
     if weight is not None:
         nan |= jnp.isnan(weight)
         outside = ((weight < 0) | (weight == np.inf)) & ~nan

@@ -17,7 +17,7 @@ import numpy as np
 from jaxmetrics import checks
 from jaxmetrics.checks import Mismatch, WrongKind
 from jaxmetrics.metric import Accumulator, Metric, by_key
-from jaxmetrics.numerics import divide
+from jaxmetrics.numerics import divide, float_dtype
 from jaxmetrics.reduction import AxisName
 
 __all__ = ["Arithmetic", "Joint", "Mapped", "Renamed", "Wired"]
@@ -28,6 +28,12 @@ class Mapped(Metric):
 
     metric: Metric
     function: Callable[..., Any]
+
+    def checked(self) -> dict[str, Any]:
+        """Checks that the function is one."""
+        if not callable(self.function):
+            raise WrongKind(f"map takes a function; got {self.function!r}.")
+        return {}
 
     @property
     def label(self) -> str:
@@ -60,7 +66,8 @@ class Wired(Metric):
 
     def checked(self) -> dict[str, Any]:
         """Checks that the metric takes what is renamed."""
-        Renamed(self.metric.accumulator, self.names)
+        with checks.naming(self.metric.label, keep=True):
+            Renamed(self.metric.accumulator, self.names)
         return {}
 
     @property
@@ -336,7 +343,9 @@ class Arithmetic(Metric):
         """The operation on the operands' values."""
         parts = by_key(self.accumulator, data)
         values = [
-            x.result(x.accumulator.assemble(parts)) if isinstance(x, Metric) else x
+            _as_float(x, x.result(x.accumulator.assemble(parts)))
+            if isinstance(x, Metric)
+            else x
             for x in self._operands
         ]
         return _OPERATIONS[self.operation](*values)
@@ -346,6 +355,15 @@ class Arithmetic(Metric):
         return Arithmetic(
             self.operation, *rename_each(self._operands, names, self.label)
         )
+
+
+def _as_float(metric: Metric, value: Any) -> jax.Array:
+    """An operand's value; integers as floats, because they would wrap."""
+    if isinstance(value, dict | tuple):
+        raise WrongKind(
+            f"{metric.label} has several results; pick one with map before arithmetic."
+        )
+    return jnp.asarray(value).astype(jnp.result_type(value, float_dtype()))
 
 
 def rename_each(

@@ -159,7 +159,7 @@ def numbers(value: Any, option: str) -> tuple[Any, ...]:
         result = tuple(value) if np.iterable(value) else (value,)
     except TypeError:
         result = (value,)
-    if any(np.iterable(x) for x in result):
+    if any(np.ndim(x) for x in result):
         raise Mismatch(f"{option} must have one axis; got {value!r}.")
     if not result:
         raise Mismatch(f"{option} must hold at least one number; got {value!r}.")
@@ -217,8 +217,11 @@ def dtype(value: Any, *, integers: bool = False) -> np.dtype | None:
 
 def array(value: ArrayLike, argument: str) -> jax.Array:
     """Real numbers or booleans as an array through which no gradient flows."""
+    _require_32_bits(value, argument)
     try:
         result = jnp.asarray(value)
+    except OverflowError:
+        raise Mismatch(_TOO_WIDE.format(argument)) from None
     except (TypeError, ValueError):
         raise WrongKind(
             f"{argument} must be an array of numbers; got {type(value).__name__}."
@@ -228,6 +231,24 @@ def array(value: ArrayLike, argument: str) -> jax.Array:
     if jnp.issubdtype(result.dtype, jnp.complexfloating):
         raise WrongKind(f"{argument} must hold real numbers; got dtype {result.dtype}.")
     return jax.lax.stop_gradient(result)
+
+
+_TOO_WIDE = (
+    "{} holds integers that do not fit 32 bits, to which JAX would cut them; pass "
+    "floats, or enable 64-bit types with jax.config.update('jax_enable_x64', True)."
+)
+
+
+def _require_32_bits(value: Any, argument: str) -> None:
+    """Refuses what JAX would wrap silently; only a host array can be looked at."""
+    wide = isinstance(value, np.ndarray | np.integer) and value.dtype.itemsize == 8
+    if not wide or value.dtype.kind not in "iu" or not np.size(value):
+        return
+    if jax.config.read("jax_enable_x64"):
+        return
+    limits = np.iinfo(np.int32 if value.dtype.kind == "i" else np.uint32)
+    if np.min(value) < limits.min or np.max(value) > limits.max:
+        raise Mismatch(_TOO_WIDE.format(argument))
 
 
 def align(y_true: jax.Array, y_pred: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -281,9 +281,12 @@ class ConfusionCounts(Accumulator):
             class_id=self.class_id,
             num_classes=self.num_classes,
         )
-        selected = self._selected(pred, keep)
+        present = keep
+        if weight is not None:
+            present = weight != 0 if keep is None else keep & (weight != 0)
+        selected = self._selected(pred, present)
         if selected is not None and self.class_id is not None:
-            pred = _nan_where_any(pred, keep)
+            pred = _nan_where_any(pred, present)
         entries = jax.tree.map(
             lambda x: jnp.broadcast_to(x, shape),
             _Entries(true, pred, selected, weight, keep),
@@ -297,7 +300,7 @@ class ConfusionCounts(Accumulator):
     def _selected(self, pred: jax.Array, keep: jax.Array | None) -> jax.Array | None:
         """Which scores may be positive: the top k, or the highest; None for all.
 
-        What is masked does not compete.
+        What is masked or has weight 0 does not compete.
         """
         if self.top_k is None and not self.highest_only:
             return None
@@ -343,14 +346,11 @@ class ConfusionCounts(Accumulator):
     def _place(self, pred: jax.Array) -> tuple[jax.Array, jax.Array]:
         """How many thresholds are below each score; whether it is outside [0, 1]."""
         if pred.dtype == jnp.bool_:
-            return jnp.where(
-                pred, np.int32(self._shape[2] - 1), np.int32(0)
-            ), jnp.zeros_like(pred)
+            return pred.astype(jnp.int32) * self.grid_size, _never(pred)
         score = _widened(pred)
         if self.from_logits:
-            return _thresholds_below(jax.nn.sigmoid(score), self.grid), jnp.zeros(
-                score.shape, bool
-            )
+            score = jax.nn.sigmoid(score)
+            return _thresholds_below(score, self.grid), _never(pred)
         return _thresholds_below(score, self.grid), (score < 0) | (score > 1)
 
     def flags(self, data: CountsData) -> jax.Array:
@@ -414,7 +414,7 @@ def _four_counts(x: jax.Array, running: Any) -> jax.Array:
 def _label(true: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Whether each label is positive, and whether it is neither 0 nor 1."""
     if true.dtype == jnp.bool_:
-        return true, jnp.zeros_like(true)
+        return true, _never(true)
     positive = true == 1
     return positive, ~(positive | (true == 0))
 
@@ -431,8 +431,9 @@ def _widened(x: jax.Array) -> jax.Array:
 
 
 def _is_nan(x: jax.Array) -> jax.Array:
-    return (
-        jnp.isnan(x)
-        if jnp.issubdtype(x.dtype, jnp.floating)
-        else jnp.zeros(x.shape, bool)
-    )
+    return x != x  # also for numbers that have no NaN
+
+
+def _never(x: jax.Array) -> jax.Array:
+    """False for each entry: made of the entries, so that it is sharded as they are."""
+    return x != x

@@ -134,8 +134,10 @@ class AUC(Readout):
             checks.number(w, "label_weights")
             for w in checks.numbers(self.label_weights, "label_weights")
         )
-        if min(weights) < 0:
-            raise Mismatch(f"label_weights must not be negative; got {weights}.")
+        if min(weights) < 0 or not 0 < sum(weights) < math.inf:
+            raise Mismatch(
+                f"label_weights must not be negative, infinite or all 0; got {weights}."
+            )
         if self.num_labels is not None and len(weights) != self.num_labels:
             raise Mismatch(
                 f"label_weights must hold num_labels={self.num_labels} weights; "

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import numpy as np
 
 from jaxmetrics import checks
 from jaxmetrics.checks import Mismatch
@@ -13,6 +12,9 @@ from jaxmetrics.numerics import divide
 from jaxmetrics.ratios import Ratio
 
 __all__ = ["F1Score", "FBetaScore"]
+
+
+_INPUTS = ("y_true", "y_pred")
 
 
 class _FScore(Ratio):
@@ -43,10 +45,12 @@ class _FScore(Ratio):
 
     def admit(self, inputs: Mapping[str, Any]) -> None:
         """Refuses several classes where they would be counted as one by default."""
-        true, shape = (np.shape(inputs.get(x, 0)) for x in ("y_true", "y_pred"))
-        if self.num_classes or self._threshold is not None or len(shape) < 2:
+        if self.num_classes or self._threshold is not None:
             return
-        if shape[-1] > 1:
+        true, shape = (checks.array(inputs.get(x, 0), x).shape for x in _INPUTS)
+        if len(shape) < 2:
+            return
+        if shape[-1] > 1 and true == shape:  # others disagree, and are told so
             raise Mismatch(
                 f"scores of several classes need num_classes={shape[-1]}, or "
                 f"threshold=0.5 to count all entries alike; got y_true {true} and "
@@ -54,10 +58,10 @@ class _FScore(Ratio):
             )
 
     def _f_score(self, c: Counts, beta: float) -> jax.Array:
-        square = beta**2
-        hits = (1 + square) * c.true_positives
-        misses = square * c.false_negatives + c.false_positives
-        return divide(hits, hits + misses, self.zero_division)
+        missed = beta**2 / (1 + beta**2) * c.false_negatives
+        false = 1 / (1 + beta**2) * c.false_positives
+        hits = c.true_positives
+        return divide(hits, hits + missed + false, self.zero_division)
 
 
 class FBetaScore(_FScore):
@@ -97,8 +101,8 @@ class FBetaScore(_FScore):
     def checked(self) -> dict[str, Any]:
         """Checks beta."""
         beta = checks.number(self.beta, "beta")
-        if beta <= 0:
-            raise Mismatch(f"beta must be above 0; got {self.beta!r}.")
+        if not 0 < beta < 1e100:  # its square is still a number
+            raise Mismatch(f"beta must be above 0 and finite; got {self.beta!r}.")
         return {**super().checked(), "beta": beta}
 
     def formula(self, c: Counts) -> jax.Array:

@@ -93,8 +93,9 @@ def tally(
         summed instead of counted.
     """
     lanes = _lanes(jax.tree.leaves(batch))
-    sweep = partial(_lane, cells=cells, scale=scale)
-    if lanes.number > 1 and _rows(batch):
+    sweep = partial(_lane, cells=cells, scale=scale, typed=lanes.mesh is not None)
+    # An Explicit axis of size 1 is one lane, and still part of every type.
+    if (lanes.number > 1 or lanes.mesh is not None) and _rows(batch):
         classify, batch = _with_padding(classify, batch, lanes.number)
         batch = jax.tree.map(partial(_split, lanes=lanes), batch)
         each = jax.vmap(partial(sweep, classify))(batch)
@@ -176,9 +177,18 @@ def _from_limbs(limbs: Limbs, scale: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _lane(
-    classify: Classify, batch: Batch, *, cells: int, scale: jax.Array | None
+    classify: Classify,
+    batch: Batch,
+    *,
+    cells: int,
+    scale: jax.Array | None,
+    typed: bool,
 ) -> _Sums:
-    """Sweeps the rows of one lane in the form that suits the backend."""
+    """Sweeps the rows of one lane in the form that suits the backend.
+
+    Where the sharding is part of the types (Explicit axes) the lanes are a `vmap` that
+    cannot hold the second one of `_sweep_at_once`.
+    """
     block = partial(_block, classify, cells=cells, scale=scale)
     first = jax.tree.leaves(batch)[0]
     few = cells <= FEW_CELLS and first.ndim == 1
@@ -193,7 +203,9 @@ def _lane(
         forms = {
             "cpu": partial(_sweep_in_turn, partial(block, many)),
             "tpu": partial(_sweep_in_turn, partial(block, one_hot)),
-            "default": partial(_sweep_at_once, partial(block, many)),
+            "default": partial(
+                _sweep_in_turn if typed else _sweep_at_once, partial(block, many)
+            ),
         }
     sums: _Sums = lax.platform_dependent(batch, **forms)
     return sums
@@ -323,9 +335,9 @@ def _product(
     factor has 8 bits and every sum over a block stays below 2^24.
     """
     side = math.isqrt(cells - 1) + 1
+    # A dropped row has cell -1, hence row -1, hence no one in `row`.
     row = jax.nn.one_hot(cell // side, side, dtype=jnp.bfloat16)
     column = jax.nn.one_hot(cell % side, side, dtype=jnp.bfloat16)
-    row = jnp.where((cell >= 0)[:, None], row, jnp.zeros_like(row))
 
     def add_up(value: jax.Array | None) -> jax.Array:
         left = row if value is None else row * value.astype(jnp.bfloat16)[:, None]

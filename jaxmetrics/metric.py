@@ -184,6 +184,7 @@ class Metric(Frozen):
         Args:
           function: Pure and jittable. A named function keeps the metric equal when it
             is rebuilt; each evaluation of a lambda is a new function and a new trace.
+            A boolean result has no NaN: it says nothing once bad values have come.
 
         Example:
           >>> import jaxmetrics as jm
@@ -237,6 +238,9 @@ class Metric(Frozen):
 
     def __pow__(self, other: Any) -> "Metric":
         return algebra.arithmetic("**", self, other)
+
+    def __rpow__(self, other: Any) -> "Metric":
+        return algebra.arithmetic("**", other, self)
 
     def __neg__(self) -> "Metric":
         return algebra.arithmetic("*", -1.0, self)

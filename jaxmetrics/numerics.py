@@ -51,13 +51,14 @@ def words_from_counts(counts: jax.Array) -> jax.Array:
 
 def add_counts(words: jax.Array, other: jax.Array) -> jax.Array:
     """The exact sum of two arrays of words, carried."""
-    return carry(words + other)
+    return carry(carry(words) + carry(other))
 
 
 def add_batch(words: jax.Array, counts: jax.Array) -> jax.Array:
     """Words plus one batch's uint32 counts, each at most 2^31."""
-    low = words[0] + counts
-    return jnp.stack([low & _LOW, words[1] + (low >> WORD_BITS)])
+    low = (words[0] & _LOW) + counts
+    high = words[1] + (words[0] >> WORD_BITS) + (low >> WORD_BITS)
+    return jnp.stack([low & _LOW, high])
 
 
 def words_to_float(words: jax.Array) -> jax.Array:
@@ -246,6 +247,8 @@ def divide(
         product, error = _two_product(ratio, bottom)
         step = ((top - product) - error) / bottom
         ratio = ratio + jnp.where(jnp.isfinite(step), step, jnp.zeros_like(step))
+    # An infinite denominator is a sum that overflowed; 0 would be a wrong number.
+    ratio = jnp.where(jnp.isinf(bottom), jnp.asarray(jnp.nan, dtype), ratio)
     return jnp.where(undefined, jnp.asarray(zero_division, dtype), ratio)
 
 

@@ -105,7 +105,7 @@ def _exchange_pieces(leaf: jax.Array, axes: tuple[str, ...], ranks: int) -> jax.
 
 def _unreduced(data: object, axis_name: AxisName) -> tuple[str, ...]:
     """The axes that the data still differ over, where the type system knows it."""
-    axes = axis_name if isinstance(axis_name, tuple) else (axis_name,)
+    axes = (axis_name,) if isinstance(axis_name, str) else tuple(axis_name)
     found = []
     for axis in axes:
         tracked = axis in _varying(lax.axis_index(axis))

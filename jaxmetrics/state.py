@@ -49,7 +49,12 @@ class State:
         return State, (self.data, self.owner)
 
     def __repr__(self) -> str:
-        return f"State({self.data!r}, owner={self.owner!r})"
+        leaves = jax.tree_util.tree_leaves_with_path(self.data)
+        shown = [
+            f"{jax.tree_util.keystr(path).lstrip('.')}: {_summary(leaf)}"
+            for path, leaf in leaves
+        ]
+        return f"State({', '.join(shown)}; owner={self.owner!r})"
 
     def tree_flatten_with_keys(self) -> tuple[Any, "Accumulator"]:
         """The data under its owner's key, and the owner as static metadata."""
@@ -65,6 +70,13 @@ class State:
         return cls(children[0], owner)
 
 
+def _summary(leaf: Any) -> str:
+    """The dtype and shape of a leaf, or the leaf itself if it is no array."""
+    if not hasattr(leaf, "shape"):
+        return repr(leaf)
+    return f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"
+
+
 def fingerprint(options: str) -> str:
     """A short hash that is the same in every process and every run."""
     return hashlib.sha256(options.encode()).hexdigest()[:8]
@@ -75,7 +87,8 @@ def check_owner(state: Any, owner: "Accumulator") -> None:
     if not isinstance(state, State):
         raise WrongKind(
             f"state must be what init() or update() returned; "
-            f"got {type(state).__name__}. Start from metric.init()."
+            f"got {type(state).__name__}. Start from metric.init(); a checkpointer "
+            "restores into it as its target."
         )
     if state.owner is not owner and state.owner != owner:
         raise Mismatch(

@@ -348,7 +348,7 @@ OPTIONS = [
         ValueError,
         "thresholds must have one axis",
     ),
-    (lambda: jm.Precision([[0.1], [0.2]]), ValueError, "thresholds must be in"),
+    (lambda: jm.Precision([[0.1], [0.2]]), ValueError, "must have one axis"),
     (
         lambda: jm.ConfusionCounts(2),
         ValueError,
@@ -483,8 +483,16 @@ OPTIONS = [
         "sensitivity must hold at least",
     ),
     # numbers
-    (lambda: jm.FBetaScore(beta=0), ValueError, "beta must be above 0; got 0"),
-    (lambda: jm.FBetaScore(beta=-2.0), ValueError, "beta must be above 0; got -2"),
+    (
+        lambda: jm.FBetaScore(beta=0),
+        ValueError,
+        "beta must be above 0 and finite; got 0",
+    ),
+    (
+        lambda: jm.FBetaScore(beta=-2.0),
+        ValueError,
+        "beta must be above 0 and finite; got -2",
+    ),
     (lambda: jm.FBetaScore(beta=np.nan), ValueError, "beta must be a number; got NaN"),
     (lambda: jm.FBetaScore(beta="2"), TypeError, "beta must be a number; got '2'"),
     (

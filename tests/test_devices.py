@@ -507,3 +507,15 @@ def test_bits_of_folded_leaves_survive_the_journey():
     np.testing.assert_array_equal(
         np.asarray(result).view(np.uint32), np.stack([values[::-1]] * 2).view(np.uint32)
     )
+
+
+@pytest.mark.parametrize("rows", [24, 40_000])
+def test_a_mesh_of_one_device_with_explicit_axes_is_no_special_case(rows: int) -> None:
+    """An axis of size 1 is in every type all the same."""
+    mesh = jax.make_mesh((1,), ("data",), devices=jax.devices()[:1])
+    rng = np.random.default_rng(0)
+    batch = {"y_true": rng.random(rows) < 0.5, "y_pred": rng.random(rows, np.float32)}
+    update = jax.jit(jm.AUC(20).update)
+    sharded = jax.device_put(batch, NamedSharding(mesh, P("data")))
+    one, other = (update(jm.AUC(20).init(), **x) for x in (batch, sharded))
+    assert all(map(np.array_equal, jax.tree.leaves(one), jax.tree.leaves(other)))

@@ -468,7 +468,7 @@ def test_division_of_other_operands():
     """Zero, infinite and NaN operands divide as documented."""
     top = jnp.array([0.0, 1.0, -1.0, np.inf, 1.0, np.nan, 1.0])
     bottom = jnp.array([0.0, 0.0, 0.0, 2.0, np.inf, 1.0, np.nan])
-    expected = [0.0, 0.0, 0.0, np.inf, 0.0, np.nan, np.nan]
+    expected = [0.0, 0.0, 0.0, np.inf, np.nan, np.nan, np.nan]
     np.testing.assert_array_equal(jm.divide(top, bottom), expected)
     expected[:3] = [7.0] * 3
     np.testing.assert_array_equal(jm.divide(top, bottom, 7.0), expected)
