@@ -297,11 +297,11 @@ def roc(**inputs: Any) -> Any:
 
 
 def precision_recall(*, by_class: bool = False, **inputs: Any) -> Any:
-    """Both and the thresholds; at the end nothing is predicted, and precision 1."""
+    """Both and the thresholds; where nothing is predicted, precision is 1."""
     counts = cells(**inputs, thresholds=ENDS, by_class=by_class)
     counts = counts if by_class else counts[..., 0]
-    precision = over(*PRECISION(*counts))
-    precision[-1] = 1
+    hits, predicted = PRECISION(*counts)
+    precision = np.where(predicted == 0, 1.0, over(hits, predicted))
     recall, thresholds = over(*RECALL(*counts)), np.asarray(ENDS)
     return {"precision": precision, "recall": recall, "thresholds": thresholds}
 
