@@ -1,8 +1,9 @@
 """Interleaved timing on ratios: every contender in one run, round by round.
 
-A machine's speed drifts, so absolute times mean little: each round times every
-contender once, and the table shows medians and their ratios to the memory pass, the
-fastest jitted read of the same inputs.
+A machine's speed drifts, so absolute times mean little: in each round every contender
+has a turn, a few calls in a row, the first of them untimed, so that nobody pays for
+what another one left in the caches. The tables show medians and their ratios to the
+memory pass, the fastest jitted read of the same inputs.
 """
 
 import os
@@ -31,17 +32,21 @@ def header(
     print(f"{machine}; {versions}\n")
 
 
-def median_times(runs: Mapping[str, Run], rounds: int = 25) -> dict[str, float]:
-    """Median seconds of each run, the runs taking turns."""
+def median_times(
+    runs: Mapping[str, Run], rounds: int = 25, calls: int = 1
+) -> dict[str, float]:
+    """Median seconds of each run, the runs taking turns of so many timed calls."""
     for run in runs.values():
         for _ in range(2):
             jax.block_until_ready(run())
     times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds):
         for name, run in runs.items():
-            start = time.perf_counter()
             jax.block_until_ready(run())
-            times[name].append(time.perf_counter() - start)
+            for _ in range(calls):
+                start = time.perf_counter()
+                jax.block_until_ready(run())
+                times[name].append(time.perf_counter() - start)
     return {name: float(np.median(x)) for name, x in times.items()}
 
 

@@ -146,7 +146,7 @@ def main() -> None:
         state, update = make()
         _, step = train_step(update)
         runs[name] = streaming(step, (*jax.tree.map(jnp.copy, start), state), x, y)
-    times = median_times(runs, 400)
+    times = median_times(runs, 100, calls=4)
     print("### j: added to a jitted train step\n")
     floor = times["no metrics"]
     rows = [(n, shown(t), f"{100 * (t / floor - 1):+.1f} %") for n, t in times.items()]
@@ -164,7 +164,7 @@ def main() -> None:
     for name, make in CONTENDERS.items():
         state, update = make()
         runs[name] = streaming(update, state, y, scores, losses)
-    times = median_times(runs, 1000)
+    times = median_times(runs, 50, calls=40)
     print("\n### j': the update as a jitted call of its own\n")
     one = times["jaxmetrics"]
     table(

@@ -17,7 +17,8 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from jaxmetrics import checks
-from jaxmetrics.histogram import Rows, Tally, max_weight, tally
+from jaxmetrics.histogram import Rows, Tally, tally
+from jaxmetrics.limbs import max_weight
 from jaxmetrics.metric import Accumulator, Readout
 from jaxmetrics.numerics import (
     Pair,
@@ -100,7 +101,7 @@ class WeightedSum(Accumulator):
             keep = checks.row_mask(mask, x.shape, "values")
         parts = [_flat(part, weight, keep) for part in _exact_parts(x)]
         tallies = [_sum(_by_sign, part, part.size(), 2) for part in parts]
-        rows, up, down, nan, outside = tallies[0].flags
+        up, down, nan, outside, rows = tallies[0].flags
         total = functools.reduce(add_pairs, map(_difference, tallies))
         total = (total[0] + _infinity(up, down), total[1])
         counts = jnp.stack([rows, nan, outside, jnp.zeros_like(nan)])
@@ -163,6 +164,12 @@ class _Entries(NamedTuple):
         size = jnp.abs(self.value)
         return size if self.weight is None else size * self.weight
 
+    def present(self) -> jax.Array | None:
+        """Which entries there are: those that are kept and weigh something."""
+        if self.weight is None:
+            return self.keep
+        return self.weight != 0 if self.keep is None else self.keep & (self.weight != 0)
+
 
 def _flat(
     value: jax.Array, weight: jax.Array | None, keep: jax.Array | None
@@ -178,25 +185,24 @@ def _sum(
     by: Callable[[_Entries], Rows], entries: _Entries, size: jax.Array, cells: int
 ) -> Tally:
     """Sums entries by cell, relative to the largest of them."""
-    return tally(by, entries, cells=cells, scale=max_weight(size, entries.keep))
+    return tally(by, entries, cells=cells, scale=max_weight(size, entries.present()))
 
 
 def _by_sign(entries: _Entries) -> Rows:
     """Magnitudes of terms; cell 0 from 0 up, cell 1 below, none where not finite."""
-    x, weight, keep = entries
-    size = entries.size()
+    x, weight = entries.value, entries.weight
+    size, present = entries.size(), entries.present()
     nan = jnp.isnan(x)
     outside = nan != nan  # never; made of the data, to be sharded as they are
     if weight is not None:
         nan |= jnp.isnan(weight)
         outside = ((weight < 0) | (weight == np.inf)) & ~nan
-        keep = weight != 0 if keep is None else keep & (weight != 0)
     bad = nan | outside
-    flags = [~bad, size == np.inf, (size == np.inf) & (x < 0), nan, outside]
-    flags[1:3] = [(flags[1] & (x > 0)) & ~bad, flags[2] & ~bad]
-    if keep is not None:
-        flags = [flag & keep for flag in flags]
-    finite = flags[0] & (size < np.inf)
+    infinite = (size == np.inf) & ~bad
+    flags = [infinite & (x > 0), infinite & (x < 0), nan, outside, ~bad]
+    if present is not None:
+        flags = [flag & present for flag in flags]
+    finite = flags[-1] & (size < np.inf)
     cell = lax.select(
         finite, (x < 0).astype(jnp.int32), jnp.full(x.shape, -1, jnp.int32)
     )
@@ -205,7 +211,7 @@ def _by_sign(entries: _Entries) -> Rows:
 
 def _by_weight(entries: _Entries) -> Rows:
     """The weights of the entries that `_by_sign` sums."""
-    fine = _by_sign(entries).flags[0]
+    fine = _by_sign(entries).flags[-1]
     return Rows(fine.astype(jnp.int32) - 1, (), entries.weight)
 
 

@@ -16,7 +16,8 @@ from jax.typing import ArrayLike
 
 from jaxmetrics import checks
 from jaxmetrics.checks import Mismatch
-from jaxmetrics.histogram import Rows, Tally, max_weight, tally
+from jaxmetrics.histogram import Rows, Tally, tally
+from jaxmetrics.limbs import max_weight
 from jaxmetrics.metric import Accumulator
 from jaxmetrics.numerics import (
     add_batch,

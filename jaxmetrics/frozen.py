@@ -7,6 +7,7 @@ the wrong program.
 
 import abc
 import dataclasses
+import functools
 import inspect
 import math
 from typing import Any, dataclass_transform
@@ -79,8 +80,12 @@ class Frozen(abc.ABC):  # noqa: B024  # what is abstract comes with its subclass
         pairs = zip(self._options(), other._options(), strict=True)
         return all(type(a) is type(b) and (a,) == (b,) for (_, a), (_, b) in pairs)
 
-    def __hash__(self) -> int:
+    @functools.cached_property
+    def _hash(self) -> int:
         return hash((type(self).__qualname__, *(value for _, value in self._options())))
+
+    def __hash__(self) -> int:
+        return self._hash
 
     def __repr__(self) -> str:
         defaults = {f.name: f.default for f in _fields(self)}

@@ -1,5 +1,6 @@
 """The state record: data and whose it is."""
 
+import functools
 import hashlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -37,7 +38,7 @@ class State:
 
     def __init__(self, data: Any, owner: "Accumulator") -> None:
         object.__setattr__(self, "data", data)
-        object.__setattr__(self, "owner", owner)
+        object.__setattr__(self, "owner", _one_of_equal(owner))
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"a State is immutable; {name} cannot be set")
@@ -67,7 +68,16 @@ class State:
     @classmethod
     def tree_unflatten(cls, owner: "Accumulator", children: tuple[Any]) -> "State":
         """The record again, of whatever leaves a transformation puts in."""
-        return cls(children[0], owner)
+        state = cls.__new__(cls)
+        object.__setattr__(state, "data", children[0])
+        object.__setattr__(state, "owner", owner)
+        return state
+
+
+@functools.lru_cache(maxsize=4096)
+def _one_of_equal(owner: "Accumulator") -> "Accumulator":
+    """The first of equal owners, so that a jitted call need not compare options."""
+    return owner
 
 
 def _summary(leaf: Any) -> str:

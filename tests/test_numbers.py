@@ -15,7 +15,7 @@ import pytest
 from jax import lax
 
 import jaxmetrics as jm
-from jaxmetrics import histogram, numerics
+from jaxmetrics import forms, histogram, limbs, numerics
 from jaxmetrics.counts import CountsData, EvenGrid, _thresholds_below
 
 COUNTS = jm.ConfusionCounts()
@@ -393,7 +393,7 @@ def test_the_scale_of_weights_is_the_power_above_the_largest():
     for largest in (0.75, 1.0, 1.5, 3e38, 1e-20):
         weight = np.array([largest, largest / 2, np.nan, np.inf, -5, 0], np.float32)
         keep = np.array([True, True, True, False, True, True])
-        exponent = int(histogram.max_weight(jnp.asarray(weight), jnp.asarray(keep)))
+        exponent = int(limbs.max_weight(jnp.asarray(weight), jnp.asarray(keep)))
         assert 2.0 ** (exponent - 1) <= float(np.float32(largest)) < 2.0**exponent
 
 
@@ -591,46 +591,49 @@ class Batch(NamedTuple):
 
 
 def classify(batch):
-    """A row's cell, one flag and its weight."""
-    return histogram.Rows(batch.cell, (batch.cell % 2 == 0,), batch.weight)
+    """A row's cell, two flags and its weight."""
+    return histogram.Rows(batch.cell, tuple(flags(batch.cell)), batch.weight)
 
 
-FORMS = {
-    "scatter": histogram._scatter,
-    "product": histogram._product,
-    "reduce": histogram._reduce,
-}
+def flags(cell):
+    """Of some rows that are dropped, and of rows that are and that are not."""
+    return cell == -2, (cell % 2 == 0) | (cell == -3)
+
+
 SWEEPS = {
-    "in turn": histogram._sweep_in_turn,
-    "at once": histogram._sweep_at_once,
-    "whole": lambda block, batch: block(batch),
+    "in turn": partial(histogram._in_turn, limit=1024),
+    "at once": partial(histogram._at_once, limit=1024),
+    "whole": lambda sweep, batch: sweep.whole(batch),
 }
 
 
 @pytest.mark.parametrize(("cells", "weighted"), [(37, False), (12, True)])
-def test_all_forms_of_the_histogram_are_equal(cells, weighted, monkeypatch):
+def test_all_forms_of_the_histogram_are_equal(cells, weighted):
     """Scatter, product and reduce, in turn or at once, give the same integers."""
-    monkeypatch.setattr(histogram, "BLOCK_ROWS", 1024)
     rng = np.random.default_rng(9)
     rows = 3 * 1024 + 77
-    cell = rng.integers(-1, cells, rows).astype(np.int32)
+    cell = rng.integers(-4, cells, rows).astype(np.int32)
     weight = (10.0 ** rng.uniform(-3, 3, rows)).astype(np.float32)
     batch = Batch(jnp.asarray(cell), jnp.asarray(weight))
-    scale = histogram.max_weight(batch.weight, batch.cell >= 0) if weighted else None
+    scale = limbs.max_weight(batch.weight, batch.cell >= 0) if weighted else None
+    scatter = forms.SCATTER_WEIGHTS if weighted else forms.SCATTER_COUNTS
+    ways = {
+        "scatter": scatter,
+        "product": forms.PRODUCT,
+        "reduce": forms.REDUCE,
+    }
     results = {}
-    for form, sweep in ((f, s) for f in FORMS for s in SWEEPS):
-        block = partial(
-            histogram._block, classify, FORMS[form], cells=cells, scale=scale
-        )
-        sweep_all = jax.jit(partial(SWEEPS[sweep], block), compiler_options=QUICKLY)
-        results[form, sweep] = jax.tree.map(np.asarray, sweep_all(batch))
+    for form, sweeping in ((f, s) for f in ways for s in SWEEPS):
+        sweep = histogram._sweep(ways[form], classify, cells, scale)
+        sweep_all = jax.jit(partial(SWEEPS[sweeping], sweep), compiler_options=QUICKLY)
+        results[form, sweeping] = jax.tree.map(np.asarray, sweep_all(batch))
     first = results["scatter", "whole"]
     for name, sums in results.items():
         for mine, other in zip(
             jax.tree.leaves(sums), jax.tree.leaves(first), strict=True
         ):
             np.testing.assert_array_equal(mine, other, err_msg=str(name))
-    assert first.flags.tolist() == [np.sum(cell % 2 == 0)]
+    assert first.flags.tolist() == [np.sum(flag) for flag in flags(cell)]
     if weighted:
         total = sum(
             x.astype(float) * 2.0 ** (16 * i) for i, x in enumerate(first.limbs)
@@ -647,17 +650,17 @@ def test_all_forms_of_the_histogram_are_equal(cells, weighted, monkeypatch):
 def test_tally_counts_and_weighs(weighted):
     """`tally` gives what NumPy gives, with lanes and without, and drops cell -1."""
     rng = np.random.default_rng(10)
-    cell = rng.integers(-1, 12, 1001).astype(np.int32)
+    cell = rng.integers(-4, 12, 1001).astype(np.int32)
     weight = rng.random(1001).astype(np.float32)
     batch = Batch(jnp.asarray(cell), jnp.asarray(weight))
-    scale = histogram.max_weight(batch.weight, batch.cell >= 0) if weighted else None
+    scale = limbs.max_weight(batch.weight, batch.cell >= 0) if weighted else None
     for transform in (lambda f: f, jax.jit):  # one lane; one for each device
         found = transform(partial(histogram.tally, classify, cells=12, scale=scale))(
             batch
         )
         kept = cell >= 0
         expected = np.bincount(cell[kept], weight[kept] if weighted else None, 12)
-        assert found.flags.tolist() == [np.sum(cell % 2 == 0)]
+        assert found.flags.tolist() == [np.sum(flag) for flag in flags(cell)]
         if weighted:
             total = np.asarray(found.weights[0], float) + np.asarray(found.weights[1])
             np.testing.assert_allclose(total, expected, rtol=1e-12)

@@ -1,0 +1,311 @@
+"""The forms in which a block of rows is summed by cell; all give the same integers.
+
+* **Reduce**: a handful of cells, in one variadic reduce, a single read of the rows. It
+  goes in groups of at most 255 rows, whose counts fit four to an integer.
+* **Scatter**: many cells, by integer scatter-add, into tables that blocks share.
+* **Product**: many cells, by a product of one-hot matrices, where scatters are serial.
+
+Weights are integers of 48 bits, in two halves of 24. Sums of them are kept in limbs of
+16 bits, carried often enough that none overflows.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxmetrics.limbs import LIMB, LIMB_BITS, Limbs, carry_limbs, to_limbs
+
+__all__ = ["PRODUCT", "REDUCE", "SCATTER_COUNTS", "SCATTER_WEIGHTS", "Form", "Sums"]
+
+GROUP_ROWS = 2**8 - 1  # of a reduce: its counts fit 8 bits, sums of 24 bits fit 32
+FEW_GROUPS = 4
+REDUCE_ROWS = 2**23  # and so do sums of 16 bits over the groups
+BLOCK_ROWS = 2**15  # of a scatter: sums of 16 bits stay below 2^31
+PRIVATE_CELLS = 4096  # up to here two private copies fit in a CPU's first cache
+_FIELD_BITS = 8  # of a count of up to GROUP_ROWS
+_FIELDS = 4  # of an int32
+
+
+class Sums(NamedTuple):
+    """Integer sums that may be added to each other; limbs carried to 16 bits."""
+
+    counts: jax.Array  # uint32 (cells,); empty where rows carry weights
+    flags: jax.Array  # uint32 (flags,)
+    limbs: Limbs  # each uint32 (cells,), lowest first; none without weights
+
+
+Halves = tuple[jax.Array, jax.Array] | None  # of weights: the upper, the lower
+
+
+class Form(NamedTuple):
+    """A way to sum blocks of rows: into something raw, finished after the last."""
+
+    add: Callable[[Any, jax.Array, Halves, list[jax.Array], int], Any]
+    finish: Callable[[Any, int], Sums]
+
+
+def add(a: Sums, b: Sums) -> Sums:
+    limbs = tuple(x + y for x, y in zip(a.limbs, b.limbs, strict=True))
+    return Sums(a.counts + b.counts, a.flags + b.flags, carry_limbs(limbs))
+
+
+def added_up(each: Sums) -> Sums:
+    """The sum over the leading axis."""
+    sums: Sums = jax.tree.map(lambda x: jnp.sum(x, axis=0, dtype=x.dtype), each)
+    return sums._replace(limbs=carry_limbs(sums.limbs))
+
+
+# --- forms ---------------------------------------------------------------------------
+
+
+def _finished(sums: Sums, cells: int) -> Sums:
+    """What is not raw is finished."""
+    del cells
+    return sums
+
+
+def _reduce(
+    raw: Sums | None,
+    cell: jax.Array,
+    halves: Halves,
+    flags: list[jax.Array],
+    cells: int,
+) -> Sums:
+    """Few cells: a comparison and a sum for each, all in one read of the rows."""
+    fields = _flag_fields(flags)
+    if halves is None:
+        _, counts = _sums_in_one_read([], [*fields, *_cell_fields(cell, cells)])
+        start = len(fields) * _FIELDS
+        sums = Sums(counts[start : start + cells], counts[: len(flags)], ())
+    else:
+        zero = lax.full_like(cell, 0)
+        chosen = [
+            lax.select(cell == j, half, zero) for half in halves for j in range(cells)
+        ]
+        parts, counts = _sums_in_one_read(chosen, fields)
+        upper, lower = parts[:, :cells], parts[:, cells:]  # (2, cells): low, high bits
+        # The unit of the upper halves is 2^24: a limb and a half above the lower's.
+        here, above = (upper & 255) << 8, upper >> 8
+        limbs = lower[0], lower[1] + here[0], above[0] + here[1], above[1]
+        sums = Sums(_no_counts(), counts[: len(flags)], carry_limbs(limbs))
+    return sums if raw is None else add(raw, sums)
+
+
+def _scatter_counts(
+    raw: jax.Array | None,
+    cell: jax.Array,
+    halves: Halves,
+    flags: list[jax.Array],
+    cells: int,
+) -> jax.Array:
+    """Many cells: an integer scatter-add into a table, of the flags too.
+
+    A row that counts and is flagged goes into a second half of the table, and one that
+    is dropped into the cell of its flags behind it. Even and odd rows have tables of
+    their own: an addition waits for the last one to the same cell.
+    """
+    del halves
+    code, dropped = lax.full_like(cell, 2 * cells), cell < 0
+    for i, flag in enumerate(flags):
+        code += flag.astype(jnp.int32) << i
+    if flags:
+        cell += cells * flags[-1].astype(jnp.int32)
+    index = lax.select(dropped, code, cell)
+    width = 2 * cells + 2 ** len(flags)
+    if _copies(cells) == 2:
+        index += width * (lax.iota(jnp.int32, index.shape[0]) & 1)
+    return _add_at(raw, index, np.uint32(1), _copies(cells) * width)
+
+
+def _copies(cells: int) -> int:
+    return 2 if cells <= PRIVATE_CELLS else 1
+
+
+def _read_counts(raw: jax.Array, cells: int) -> Sums:
+    """The sums of what `_scatter_counts` left in its table."""
+    table = jnp.sum(raw.reshape(_copies(cells), -1), axis=0, dtype=raw.dtype)
+    counts, flagged = table[:cells] + table[cells : 2 * cells], table[cells:]
+    number = (table.shape[0] - 2 * cells).bit_length() - 1  # 2^number codes
+    flag, place = (
+        lax.broadcasted_iota(jnp.int32, (number, flagged.shape[0]), axis)
+        for axis in (0, 1)
+    )
+    has = (((place - cells) >> flag) & 1) == 1
+    has = lax.select(place < cells, flag == number - 1, has)
+    each = jnp.broadcast_to(flagged, has.shape)
+    each = lax.select(has, each, lax.full_like(each, 0))
+    return Sums(counts, jnp.sum(each, axis=1, dtype=jnp.uint32), ())
+
+
+def _scatter_weights(
+    raw: tuple[Limbs, jax.Array] | None,
+    cell: jax.Array,
+    halves: Halves,
+    flags: list[jax.Array],
+    cells: int,
+) -> tuple[Limbs, jax.Array]:
+    """Many cells: an integer scatter-add into one table for each limb."""
+    if halves is None:
+        raise AssertionError("rows without weights are counted")
+    index = lax.select(cell < 0, lax.full_like(cell, cells), cell)
+    limbs = to_limbs(*halves)
+    before = [None] * len(limbs) if raw is None else raw[0]
+    added = [
+        _add_at(table, index, limb.astype(jnp.uint32), cells + 1)
+        for table, limb in zip(before, limbs, strict=False)
+    ]
+    found = _count(flags)
+    if raw is None:
+        return carry_limbs((*added, jnp.zeros_like(added[0]))), found
+    return carry_limbs((*added, raw[0][-1])), raw[1] + found
+
+
+def _read_weights(raw: tuple[Limbs, jax.Array], cells: int) -> Sums:
+    """The sums of what `_scatter_weights` left in its tables."""
+    return Sums(_no_counts(), raw[1], tuple(x[:cells] for x in raw[0]))
+
+
+def _add_at(
+    table: jax.Array | None, index: jax.Array, values: jax.Array | np.uint32, width: int
+) -> jax.Array:
+    """A table, of zeros to begin with, with values added by index."""
+    if table is None:
+        table = jnp.zeros((width,), jnp.uint32)
+    return table.at[index].add(values, mode="promise_in_bounds")
+
+
+def _product(
+    raw: Sums | None,
+    cell: jax.Array,
+    halves: Halves,
+    flags: list[jax.Array],
+    cells: int,
+) -> Sums:
+    """Many cells: the product of two one-hot matrices, exact in bfloat16.
+
+    A cell is a row and a column of a square; values go in as bytes, so that every
+    factor has 8 bits and every sum over a block stays below 2^24.
+    """
+    side = math.isqrt(cells - 1) + 1
+    # A dropped row has cell -1, hence row -1, hence no one in `row`.
+    row = jax.nn.one_hot(cell // side, side, dtype=jnp.bfloat16)
+    column = jax.nn.one_hot(cell % side, side, dtype=jnp.bfloat16)
+
+    def add_up(value: jax.Array | None) -> jax.Array:
+        left = row if value is None else row * value.astype(jnp.bfloat16)[:, None]
+        square = jnp.matmul(left.T, column, preferred_element_type=jnp.float32)
+        return square.reshape(-1)[:cells].astype(jnp.uint32)
+
+    flagged = _count(flags)
+    if halves is None:
+        sums = Sums(add_up(None), flagged, ())
+    else:
+        limbs = [add_up(x & 255) + (add_up(x >> 8) << 8) for x in to_limbs(*halves)]
+        carried = carry_limbs((*limbs, jnp.zeros_like(limbs[0])))
+        sums = Sums(_no_counts(), flagged, carried)
+    return sums if raw is None else add(raw, sums)
+
+
+def _no_counts() -> jax.Array:
+    return jnp.zeros((0,), jnp.uint32)
+
+
+REDUCE = Form(_reduce, _finished)
+SCATTER_COUNTS = Form(_scatter_counts, _read_counts)
+SCATTER_WEIGHTS = Form(_scatter_weights, _read_weights)
+PRODUCT = Form(_product, _finished)
+
+
+# --- sums in one read ----------------------------------------------------------------
+
+
+def _count(flags: list[jax.Array]) -> jax.Array:
+    if not flags:
+        return jnp.zeros((0,), jnp.uint32)
+    return _variadic_sum([x.astype(jnp.int32)[None] for x in flags])[:, 0]
+
+
+def _cell_fields(cell: jax.Array, cells: int) -> list[jax.Array]:
+    """Four cells to an integer: a 1 in the field of a row's cell, none if dropped."""
+    fours, zero = cell >> 2, lax.full_like(cell, 0)
+    field = lax.full_like(cell, 1) << ((cell & 3) * _FIELD_BITS)
+    return [lax.select(fours == i, field, zero) for i in range(-(-cells // _FIELDS))]
+
+
+def _flag_fields(flags: list[jax.Array]) -> list[jax.Array]:
+    """Four flags to an integer: a 1 in the field of each that is set."""
+    fields = []
+    for start in range(0, len(flags), _FIELDS):
+        field = flags[start].astype(jnp.int32)
+        for i, flag in enumerate(flags[start + 1 : start + _FIELDS], 1):
+            field += flag.astype(jnp.int32) << (i * _FIELD_BITS)
+        fields.append(field)
+    return fields
+
+
+def _sums_in_one_read(
+    values: list[jax.Array], fields: list[jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    """Exact sums of vectors of up to 24 bits and of fields, in one read of the rows.
+
+    Groups of rows are summed first, and then the parts of the groups' sums.
+
+    Returns:
+      uint32 (2, values): the sums over groups of their sums' low 16 bits, and of the
+      bits above; uint32 (4 * fields,): the sums of the four fields of each integer.
+    """
+    operands = [*values, *fields]
+    if not operands:
+        return jnp.zeros((2, 0), jnp.uint32), jnp.zeros((0,), jnp.uint32)
+    rows = operands[0].shape[0]
+    size = _group_rows(rows)
+    whole = rows - rows % size
+    sums = _variadic_sum([x[:whole].reshape(-1, size) for x in operands])
+    if whole < rows:
+        tail = _variadic_sum([x[None, whole:] for x in operands])
+        sums = jnp.concatenate([sums, tail], axis=1)
+    parts = jnp.stack([sums[: len(values)] & LIMB, sums[: len(values)] >> LIMB_BITS])
+    counts = sums[len(values) :]
+    if fields:
+        shifts = np.arange(0, 32, _FIELD_BITS, dtype=np.uint32).reshape(1, -1, 1)
+        counts = (counts[:, None] >> shifts) & np.uint32(2**_FIELD_BITS - 1)
+        counts = counts.reshape(-1, sums.shape[1])  # (4 * fields, groups)
+    return _over_groups(parts), _over_groups(counts)
+
+
+def _over_groups(x: jax.Array) -> jax.Array:
+    """Sums over the last axis; of few without a reduce, which would be a kernel."""
+    groups = x.shape[-1]
+    if groups > FEW_GROUPS:
+        return jnp.sum(x, axis=-1, dtype=x.dtype)
+    return sum((x[..., i] for i in range(1, groups)), x[..., 0])
+
+
+def _group_rows(rows: int) -> int:
+    """A group size, of a number that leaves no rows over if there is one."""
+    if rows <= GROUP_ROWS:
+        return max(rows, 1)
+    even = (size for size in range(GROUP_ROWS, GROUP_ROWS // 4, -1) if not rows % size)
+    return next(even, GROUP_ROWS)
+
+
+def _variadic_sum(operands: list[jax.Array]) -> jax.Array:
+    """Sums of several integer arrays `(groups, rows)` over rows, in one read, stacked.
+
+    Returns:
+      uint32 (operands, groups).
+    """
+
+    def plus(
+        a: tuple[jax.Array, ...], b: tuple[jax.Array, ...]
+    ) -> tuple[jax.Array, ...]:
+        return tuple(x + y for x, y in zip(a, b, strict=True))
+
+    zeros = (np.int32(0),) * len(operands)
+    sums = lax.reduce(tuple(operands), zeros, plus, (1,))
+    return lax.bitcast_convert_type(jnp.stack(sums), jnp.uint32)

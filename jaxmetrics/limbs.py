@@ -1,0 +1,86 @@
+"""Weights as integers: sums of them are exact, so order and sharding do not matter.
+
+Each weight is cut to 48 bits below the largest weight of its batch, as two halves of 24
+bits. Sums of halves are kept in limbs of 16 bits, carried often enough that none
+overflows, and end as two-floats.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxmetrics.numerics import fast_two_sum
+
+__all__ = ["carry_limbs", "from_limbs", "max_weight", "to_halves", "to_limbs"]
+
+HALF_BITS = 24
+LIMB_BITS = 16
+LIMB = np.uint32(2**LIMB_BITS - 1)
+Limbs = tuple[jax.Array, ...]  # each uint32, lowest first
+
+
+def max_weight(weight: jax.Array, keep: jax.Array | None) -> jax.Array:
+    """The scale of a batch's weights: the least exponent e with every weight below 2^e.
+
+    At least -100, so that 2^e and its inverse are normal numbers; of weights that are
+    not finite any, since their rows do not count.
+    """
+    if keep is not None:
+        usable = keep & (weight < np.inf)
+        weight = lax.select(usable, weight, jnp.zeros_like(weight))
+    largest = jnp.max(weight, initial=0.0)
+    exponent = (lax.bitcast_convert_type(largest, jnp.int32) >> 23) - 126
+    return lax.max(exponent, np.int32(-100))
+
+
+def _two_to(exponent: jax.Array) -> jax.Array:
+    """2^exponent as float32, exactly, for exponents of normal numbers."""
+    return lax.bitcast_convert_type((exponent + 127) << 23, jnp.float32)
+
+
+def to_halves(weight: jax.Array, scale: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """`weight / 2^scale` as `upper * 2^-24 + lower * 2^-48`; each step is exact."""
+    half = scale >> 1  # 2^-scale may itself be out of range
+    scaled = weight * _two_to(-half) * _two_to(HALF_BITS + half - scale)
+    upper = lax.floor(scaled)
+    lower = lax.round(
+        (scaled - upper) * np.float32(2**HALF_BITS),
+        lax.RoundingMethod.TO_NEAREST_EVEN,
+    )
+    return upper.astype(jnp.int32), lower.astype(jnp.int32)
+
+
+def to_limbs(upper: jax.Array, lower: jax.Array) -> Limbs:
+    """The same 48 bits as three limbs of 16, lowest first."""
+    return lower & 0xFFFF, (lower >> 16) + ((upper & 255) << 8), upper >> 8
+
+
+def carry_limbs(limbs: Limbs) -> Limbs:
+    """Carries limbs to 16 bits each; the highest keeps what is above."""
+    if not limbs:  # rows without weights
+        return limbs
+    low, *above = limbs
+    carried = []
+    for limb in above:
+        carried.append(low & LIMB)
+        low = limb + (low >> LIMB_BITS)
+    return (*carried, low)
+
+
+def from_limbs(limbs: Limbs, scale: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Two-float weights `sum(limb_i * 2^(16 i)) * 2^(scale - 48)` of carried limbs.
+
+    The two highest limbs are exact floats; of the others, what lies 40 bits below the
+    largest weight may round.
+    """
+    low, middle, high, top = limbs
+    even_higher = (top >> LIMB_BITS).astype(jnp.float32) * np.float32(2.0**32)
+    top = (top & LIMB).astype(jnp.float32) * np.float32(2.0**16)
+    below = ((middle << LIMB_BITS) | low).astype(jnp.float32) * np.float32(2.0**-32)
+    total, error = fast_two_sum(even_higher, top)
+    total, rest = fast_two_sum(total, high.astype(jnp.float32))
+    total, error = fast_two_sum(total, error + rest + below)
+    half = (scale - LIMB_BITS) >> 1
+    factors = _two_to(half), _two_to(scale - LIMB_BITS - half)
+    return total * factors[0] * factors[1], error * factors[0] * factors[1]
