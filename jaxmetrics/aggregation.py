@@ -18,6 +18,7 @@ from jax.typing import ArrayLike
 
 from jaxmetrics import checks
 from jaxmetrics.histogram import Rows, Tally, tally
+from jaxmetrics.lanes import as_rows
 from jaxmetrics.limbs import max_weight
 from jaxmetrics.metric import Accumulator, Readout
 from jaxmetrics.numerics import (
@@ -175,10 +176,9 @@ def _flat(
     value: jax.Array, weight: jax.Array | None, keep: jax.Array | None
 ) -> _Entries:
     entries = _Entries(value, weight, keep)
-    flat: _Entries = jax.tree.map(
-        lambda x: jnp.broadcast_to(x, value.shape).reshape(-1), entries
-    )
-    return flat
+    full = jax.tree.map(lambda x: jnp.broadcast_to(x, value.shape), entries)
+    rows: _Entries = as_rows(full)
+    return rows
 
 
 def _sum(

@@ -17,6 +17,7 @@ from jax.typing import ArrayLike
 from jaxmetrics import checks
 from jaxmetrics.checks import Mismatch
 from jaxmetrics.histogram import Rows, Tally, tally
+from jaxmetrics.lanes import as_rows, require_whole
 from jaxmetrics.limbs import max_weight
 from jaxmetrics.metric import Accumulator
 from jaxmetrics.numerics import (
@@ -209,6 +210,11 @@ class ConfusionCounts(Accumulator):
         )
 
     @property
+    def _looks_across(self) -> bool:
+        """Whether the entries of a row are selected or compared with each other."""
+        return self.highest_only or (self.top_k, self.class_id) != (None, None)
+
+    @property
     def _shape(self) -> tuple[int, int, int]:
         return self.num_classes or 1, 2, self.grid_size + 1
 
@@ -282,6 +288,8 @@ class ConfusionCounts(Accumulator):
             class_id=self.class_id,
             num_classes=self.num_classes,
         )
+        if self._looks_across:
+            require_whole((true, pred))
         present = keep
         if weight is not None:
             present = weight != 0 if keep is None else keep & (weight != 0)
@@ -294,9 +302,8 @@ class ConfusionCounts(Accumulator):
         )
         if self.class_id is not None:
             entries = jax.tree.map(lambda x: x[..., self.class_id], entries)
-        rows = (-1,) if self.num_classes is None else (-1, self.num_classes)
-        rows_of: _Entries = jax.tree.map(lambda x: x.reshape(rows), entries)
-        return rows_of
+        rows: _Entries = as_rows(entries, self.num_classes)
+        return rows
 
     def _selected(self, pred: jax.Array, keep: jax.Array | None) -> jax.Array | None:
         """Which scores may be positive: the top k, or the highest; None for all.

@@ -1,21 +1,99 @@
-"""How rows are split into lanes, one for each shard that a batch may have.
+"""How a batch becomes rows, and rows lanes, one for each shard that it may have.
 
 A loop, a sort or a scatter over a sharded batch makes XLA gather the batch. So the rows
 are split into one lane per shard, each lane is swept on its own under `vmap`, and what
 comes out is reduced over the lanes: nothing but results crosses between devices.
 """
 
+import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxmetrics.checks import Mismatch
 
-__all__ = ["Lanes", "lanes_of", "split"]
+__all__ = ["Lanes", "as_rows", "lanes_of", "require_whole", "split"]
+
+Batch = TypeVar("Batch")
+
+
+def as_rows(batch: Batch, classes: int | None = None) -> Batch:
+    """Arrays of one shape as `(rows,)`; or `(rows, classes)`, the last axis kept.
+
+    Entries that are sharded stay where they are, but for classes, which are gathered.
+    Where Explicit axes split more than the first dimension, that takes another order of
+    the rows, the same for all arrays.
+    """
+    leaves = jax.tree.leaves(batch)
+    kept = () if classes is None else (classes,)
+    shape = leaves[0].shape[: leaves[0].ndim - len(kept)]
+    mesh, axes = _explicit_axes(leaves)
+    if mesh is None or not any(axes[1:]):
+        plain: Batch = jax.tree.map(lambda x: x.reshape(-1, *kept), batch)
+        return plain
+    halves: list[int] = []
+    for size, names in zip(shape, axes, strict=False):
+        number = math.prod(mesh.shape[a] for a in names)
+        halves += [number, size // number]
+    shards, inside = range(0, len(halves), 2), range(1, len(halves), 2)
+    whole = [names or None for names in axes[: len(shape)]]
+    cut = [x for names in whole for x in (names, None)]
+    merged = tuple(a for names in axes[: len(shape)] for a in names)
+
+    def sharded(*spec: Any) -> NamedSharding:
+        return NamedSharding(mesh, PartitionSpec(*spec))
+
+    def flat(x: jax.Array) -> jax.Array:
+        x = jax.sharding.reshard(x, sharded(*whole))
+        x = lax.reshape(x, (*halves, *kept), out_sharding=sharded(*cut))
+        x = jnp.transpose(x, (*shards, *inside, *range(len(halves), x.ndim)))
+        rows = math.prod(shape), *kept
+        return lax.reshape(x, rows, out_sharding=sharded(merged or None))
+
+    with jax.sharding.use_abstract_mesh(mesh):
+        rows: Batch = jax.tree.map(flat, batch)
+    return rows
+
+
+def require_whole(arrays: Sequence[jax.Array]) -> None:
+    """Refuses a last axis of classes that Explicit mesh axes split."""
+    mesh, axes = _explicit_axes(arrays)
+    if mesh is None or not axes[-1:] or not axes[-1]:
+        return
+    raise Mismatch(
+        f"the last axis holds the classes of a row, and the mesh axes {axes[-1]} split "
+        "it; gather it first, as in jax.sharding.reshard(y_pred, "
+        "PartitionSpec('data', None)), or shard the rows."
+    )
+
+
+def _explicit_axes(
+    arrays: Sequence[jax.Array],
+) -> tuple[jax.sharding.AbstractMesh | None, list[tuple[str, ...]]]:
+    """The mesh, and the Explicit axes that split each dimension of any of the arrays.
+
+    The arrays have one rank; where none is sharded, there is no mesh.
+    """
+    found: list[tuple[str, ...]] = [()] * arrays[0].ndim
+    mesh = None
+    for x in arrays:
+        sharding = jax.typeof(x).sharding
+        if sharding.mesh.empty:
+            continue
+        kinds = dict(
+            zip(sharding.mesh.axis_names, sharding.mesh.axis_types, strict=True)
+        )
+        for dim, spec in enumerate(sharding.spec):
+            names = spec if isinstance(spec, tuple) else (spec,)
+            names = tuple(a for a in names if kinds.get(a) == AxisType.Explicit)
+            if names:
+                found[dim], mesh = names, sharding.mesh
+    return mesh, found
 
 
 class Lanes(NamedTuple):

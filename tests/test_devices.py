@@ -191,6 +191,55 @@ def test_rows_and_classes_may_be_sharded_over_two_axes(kind):
     )
 
 
+SPLIT_OTHERWISE = {
+    "the second axis": (P(None, "data"), {}),
+    "two axes": (P("data", "model"), {}),
+    "the last two axes": (P(None, "data", "model"), {}),
+    "two axes, by class": (P("model", "data"), {"num_classes": 4}),
+    "the classes": (P("data", None, "model"), {"num_classes": 4}),
+}
+
+
+@pytest.mark.parametrize("how", SPLIT_OTHERWISE)
+def test_explicit_axes_may_split_any_axis_of_the_inputs(how):
+    """Tokens (batch, time, labels), however sharded, count where they are."""
+    spec, options = SPLIT_OTHERWISE[how]
+    rng = np.random.default_rng(3)
+    shape = (4, 8, 4)
+    batch = {
+        "y_true": rng.integers(0, 2, shape, np.int32),
+        "y_pred": rng.random(shape, np.float32),
+        "sample_weight": rng.random((*shape[:2], 1), np.float32),
+    }
+    metrics = jm.Collection(
+        counts=jm.ConfusionCounts(**options),
+        mean=jm.Mean().with_inputs(values="y_pred"),
+    )
+    mask = np.arange(4) < 3  # not sharded, unlike what it belongs to
+    counting = jax.jit(lambda b: metrics.update(metrics.init(), **b, mask=mask))
+    mesh = make_mesh(8, AxisType.Explicit, (4, 2), ("data", "model"))
+    whole = P(*spec[:2])
+    sharded = {
+        name: jax.device_put(
+            x, NamedSharding(mesh, whole if name == "sample_weight" else spec)
+        )
+        for name, x in batch.items()
+    }
+    compiled = counting.lower(sharded).compile()
+    if how != "the classes":
+        assert "all-gather" not in compiled.as_text()
+    state = jax.block_until_ready(compiled(sharded))
+    assert_same_state(state, counting(batch))
+
+
+def test_classes_that_explicit_axes_split_cannot_be_compared():
+    """The k best of a row are not to be seen where a device has a part of the row."""
+    mesh = make_mesh(2, AxisType.Explicit)
+    scores = jax.device_put(np.ones((4, 6)), NamedSharding(mesh, P(None, "data")))
+    with pytest.raises(ValueError, match=r"mesh axes \('data',\) split it; gather"):
+        jax.eval_shape(jm.Recall(top_k=2), y_true=scores, y_pred=scores)
+
+
 def scanned(batches, *, varying=()):
     """The state of one device's share: a scan over its steps."""
     start = METRICS.init()
