@@ -26,7 +26,8 @@ GROUP_ROWS = 2**8 - 1  # of a reduce: its counts fit 8 bits, sums of 24 bits fit
 FEW_GROUPS = 4
 REDUCE_ROWS = 2**23  # and so do sums of 16 bits over the groups
 BLOCK_ROWS = 2**15  # of a scatter: sums of 16 bits stay below 2^31
-PRIVATE_CELLS = 4096  # up to here two private copies fit in a CPU's first cache
+PRIVATE_CELLS = 4096  # up to here rows take turns in private copies of a table
+COPIES = 4
 _FIELD_BITS = 8  # of a count of up to GROUP_ROWS
 _FIELDS = 4  # of an int32
 
@@ -106,8 +107,9 @@ def _scatter_counts(
     """Many cells: an integer scatter-add into a table, of the flags too.
 
     A row that counts and is flagged goes into a second half of the table, and one that
-    is dropped into the cell of its flags behind it. Even and odd rows have tables of
-    their own: an addition waits for the last one to the same cell.
+    is dropped into the cell of its flags behind it. Rows take turns in copies of the
+    table: an addition waits for the last one to the same cell, which halves the speed
+    where scores crowd.
     """
     del halves
     code, dropped = lax.full_like(cell, 2 * cells), cell < 0
@@ -117,13 +119,14 @@ def _scatter_counts(
         cell += cells * flags[-1].astype(jnp.int32)
     index = lax.select(dropped, code, cell)
     width = 2 * cells + 2 ** len(flags)
-    if _copies(cells) == 2:
-        index += width * (lax.iota(jnp.int32, index.shape[0]) & 1)
+    if _copies(cells) > 1:
+        turn = lax.iota(jnp.int32, index.shape[0]) & (_copies(cells) - 1)
+        index += width * turn
     return _add_at(raw, index, np.uint32(1), _copies(cells) * width)
 
 
 def _copies(cells: int) -> int:
-    return 2 if cells <= PRIVATE_CELLS else 1
+    return COPIES if cells <= PRIVATE_CELLS else 1
 
 
 def _read_counts(raw: jax.Array, cells: int) -> Sums:
