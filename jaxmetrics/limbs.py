@@ -69,18 +69,19 @@ def carry_limbs(limbs: Limbs) -> Limbs:
 
 
 def from_limbs(limbs: Limbs, scale: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Two-float weights `sum(limb_i * 2^(16 i)) * 2^(scale - 48)` of carried limbs.
-
-    The two highest limbs are exact floats; of the others, what lies 40 bits below the
-    largest weight may round.
-    """
+    """Two-float weights `sum(limb_i * 2^(16 i)) * 2^(scale - 48)` of carried limbs."""
     low, middle, high, top = limbs
-    even_higher = (top >> LIMB_BITS).astype(jnp.float32) * np.float32(2.0**32)
-    top = (top & LIMB).astype(jnp.float32) * np.float32(2.0**16)
-    below = ((middle << LIMB_BITS) | low).astype(jnp.float32) * np.float32(2.0**-32)
-    total, error = fast_two_sum(even_higher, top)
-    total, rest = fast_two_sum(total, high.astype(jnp.float32))
-    total, error = fast_two_sum(total, error + rest + below)
+    # From the highest down, each an exact float of 16 bits.
+    parts = top >> LIMB_BITS, top & LIMB, high, middle, low
+    first, *others, last = (
+        x.astype(jnp.float32) * np.float32(2.0 ** (32 - 16 * i))
+        for i, x in enumerate(parts)
+    )
+    total, error = first, jnp.zeros_like(first)
+    for part in others:
+        total, rest = fast_two_sum(total, part)
+        error = error + rest
+    total, error = fast_two_sum(total, error + last)
     half = (scale - LIMB_BITS) >> 1
     factors = _two_to(half), _two_to(scale - LIMB_BITS - half)
     return total * factors[0] * factors[1], error * factors[0] * factors[1]
