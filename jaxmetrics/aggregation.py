@@ -80,7 +80,13 @@ class WeightedSum(Accumulator):
         *,
         mask: ArrayLike | None = None,
     ) -> SumData:
-        """The sums of one batch."""
+        """The sums of one batch.
+
+        Args:
+          values: Numbers of any shape.
+          sample_weight: A scalar, that shape with any axis 1, or its leading axes.
+          mask: Boolean, as `sample_weight`; True keeps. What is masked may hold NaN.
+        """
         sums = self._tally(values, sample_weight, mask=mask)
         zero = jnp.zeros_like(sums.total[0])
         weights = (zero, zero) if sums.weights is None else sums.weights
@@ -262,7 +268,7 @@ class Mean(_SumReadout):
 
     The inputs are `values` of any shape, `sample_weight` and `mask`. NaN in a value, or
     a negative or infinite weight, makes the mean NaN and is counted; an infinite value
-    makes it infinite.
+    makes it infinite. No gradient flows through it: minimise `jnp.mean`, report this.
 
     Example:
       >>> import jaxmetrics as jm

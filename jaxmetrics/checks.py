@@ -337,7 +337,8 @@ def class_axis(
     if num_classes is not None and num_classes != classes:
         raise Mismatch(
             f"num_classes={num_classes}, but the last axis of y_true and y_pred "
-            f"{shape} has {classes} entries; use num_classes={classes}."
+            f"{shape} has {classes} entries; use num_classes={classes} (of AUC, "
+            "num_labels)."
         )
     if top_k is not None and top_k > classes:
         raise Mismatch(

@@ -79,6 +79,8 @@ class Collection(Metric, own_init=True):
                 raise Mismatch("at least one metric is needed.")
         self._set(members=tuple(members.items()), prefix=prefix)
         self.__post_init__()
+        if any(name.startswith(f"{other}/") for name in members for other in members):
+            jax.eval_shape(self.compute, jax.eval_shape(self.init))  # names may clash
 
     def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
         return _rebuild, (dict(self.members), self.prefix)

@@ -233,7 +233,14 @@ class ConfusionCounts(Accumulator):
         *,
         mask: ArrayLike | None = None,
     ) -> CountsData:
-        """The counts of one batch."""
+        """The counts of one batch.
+
+        Args:
+          y_true: Labels, 0 or 1 or boolean, of any shape.
+          y_pred: Scores of that shape; an axis of size 1 at the end of either goes.
+          sample_weight: A scalar, that shape with any axis 1, or its leading axes.
+          mask: Boolean, as `sample_weight`; True keeps. What is masked may hold NaN.
+        """
         sums = self._tally(y_true, y_pred, sample_weight, mask=mask)
         counts = words_from_counts(jnp.concatenate([sums.counts, sums.flags]))
         if sums.weights is None:

@@ -268,7 +268,7 @@ def _sums_in_one_read(
     rows = operands[0].shape[0]
     size = _group_rows(rows)
     whole = rows - rows % size
-    sums = _variadic_sum([x[:whole].reshape(-1, size) for x in operands])
+    sums = _variadic_sum([x[:whole].reshape(whole // size, size) for x in operands])
     if whole < rows:
         tail = _variadic_sum([x[None, whole:] for x in operands])
         sums = jnp.concatenate([sums, tail], axis=1)
@@ -277,14 +277,14 @@ def _sums_in_one_read(
     if fields:
         shifts = np.arange(0, 32, _FIELD_BITS, dtype=np.uint32).reshape(1, -1, 1)
         counts = (counts[:, None] >> shifts) & np.uint32(2**_FIELD_BITS - 1)
-        counts = counts.reshape(-1, sums.shape[1])  # (4 * fields, groups)
+        counts = counts.reshape(len(fields) * _FIELDS, sums.shape[1])
     return _over_groups(parts), _over_groups(counts)
 
 
 def _over_groups(x: jax.Array) -> jax.Array:
     """Sums over the last axis; of few without a reduce, which would be a kernel."""
     groups = x.shape[-1]
-    if groups > FEW_GROUPS:
+    if not 0 < groups <= FEW_GROUPS:
         return jnp.sum(x, axis=-1, dtype=x.dtype)
     return sum((x[..., i] for i in range(1, groups)), x[..., 0])
 

@@ -89,7 +89,10 @@ class Metric(Frozen):
 
         Args:
           state: What `init`, `update`, `merge` or `all_reduce` returned.
-          *args: The batch, as the accumulator's `measure` takes it.
+          *args: The batch: most metrics take `y_true` and `y_pred` of one shape,
+            means `values`, and all `sample_weight` and, by name alone, `mask`. These
+            two are scalars, have the shape of the others with any axis 1, or cover
+            their leading axes. No gradient flows through any of them.
           **kwargs: The same by name, which reads better.
 
         Raises:

@@ -132,6 +132,12 @@ def _way_out(shape: tuple[int, ...], dtype: Any, want: jax.ShapeDtypeStruct) -> 
             "all_reduce(state, axis_name) inside, then take one copy with "
             "jax.tree.map(lambda x: x[0], state); or merge the copies."
         )
+    if len(shape) == len(want.shape) and shape[1:] == want.shape[1:]:
+        return (
+            "It looks like the states of several devices end to end, as shard_map with "
+            "out_specs=P(axis) returns them: reduce with all_reduce(state, axis_name) "
+            "inside, and return it with out_specs=P()."
+        )
     if dtype != want.dtype and want.dtype == np.uint32:
         return (
             "Counts are not averaged or cast: reduce with all_reduce instead of pmean."

@@ -340,9 +340,10 @@ def test_with_prefix_reads_the_same_state():
 
 def test_two_results_of_one_name_raise():
     """A name that comes out twice is refused, and named."""
-    metrics = jm.Collection({"a/b": jm.Precision(), "a": {"b": jm.Recall()}})
     with pytest.raises(ValueError, match="two results go by the name 'a/b'"):
-        jax.eval_shape(metrics, **BATCH)
+        jm.Collection({"a/b": jm.Precision(), "a": {"b": jm.Recall()}})
+    several = jm.Collection({"a/b": jm.Precision(), "a": {"c": jm.Recall()}})
+    assert list(several) == ["a/b", "a"]
 
 
 def test_scalars_are_for_loggers():

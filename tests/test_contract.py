@@ -110,6 +110,14 @@ def test_readouts_of_one_accumulator_read_each_others_state() -> None:
 # --- composition ---------------------------------------------------------------------
 
 
+def test_states_end_to_end_are_refused_with_the_way_out() -> None:
+    """As `shard_map` returns them under `out_specs=P(axis)`."""
+    metric = jm.AUC()
+    states = jax.tree.map(lambda x: jnp.concatenate([x, x]), metric.init())
+    with pytest.raises(ValueError, match=r"end to end.*all_reduce\(state, axis_name\)"):
+        metric.compute(states)
+
+
 def test_a_mapped_metric_is_equal_when_it_is_rebuilt() -> None:
     """With a named function; each lambda is a function of its own."""
     mapped = jm.ConfusionCounts().map(miss_rate)
@@ -316,6 +324,34 @@ def test_debug_check_raises_under_checkify_and_is_inert_under_jit(
     error.throw()
     plain = jax.jit(checked)(**batch)
     assert np.array_equal(plain, metric(**batch), equal_nan=True)
+
+
+EMPTY = {
+    "Precision": (jm.Precision(), (0,), 0.0),
+    "at thresholds": (jm.Recall(thresholds=(0.2, 0.4)), (0,), 0.0),
+    "by class": (jm.Recall(num_classes=3, top_k=1), (0, 3), 0.0),
+    "AUC": (jm.AUC(), (0,), np.nan),
+    "Mean": (jm.Mean().with_inputs(values="y_pred"), (0,), np.nan),
+    "Sum": (jm.Sum().with_inputs(values="y_pred"), (0,), 0.0),
+}
+
+
+@pytest.mark.parametrize("extra", [(), ("sample_weight",), ("mask",)], ids=str)
+@pytest.mark.parametrize("what", EMPTY)
+def test_a_batch_without_rows_changes_nothing(
+    what: str, extra: tuple[str, ...]
+) -> None:
+    """Nothing is seen, whatever comes with it."""
+    metric, shape, value = EMPTY[what]
+    batch = {"y_pred": np.zeros(shape, np.float32)}
+    if "y_true" in metric.accumulator.inputs:
+        batch["y_true"] = np.zeros(shape, np.float32)
+    batch |= {
+        name: np.zeros(shape, bool if name == "mask" else np.float32) for name in extra
+    }
+    state = jax.jit(metric.update)(metric.init(), **batch)
+    assert jax.tree.all(jax.tree.map(np.array_equal, state, metric.init()))
+    np.testing.assert_array_equal(jax.jit(metric.compute)(state), value)
 
 
 def test_integer_readouts_are_exact_beyond_float32() -> None:

@@ -331,6 +331,22 @@ SMALL = jm.Collection(
 )
 
 
+def test_a_step_may_return_a_reduced_state():
+    """If it merges the reduced state of its batch alone, as README has it."""
+    mesh = make_mesh(4)
+
+    @jax.jit
+    @jax.shard_map(mesh=mesh, in_specs=(P(), P("data")), out_specs=P())
+    def reducing_step(state, batch):
+        own = METRICS.update(METRICS.init(), **batch)
+        return METRICS.merge(state, METRICS.all_reduce(own, "data"))
+
+    state = METRICS.init()
+    for batch in BATCHES:
+        state = jax.block_until_ready(reducing_step(state, batch))
+    assert_same_state(state, on_one_device())
+
+
 def test_a_reduced_state_is_returned_as_it_is():
     """Where types tell, reducing again multiplies nothing and sends nothing."""
 
