@@ -51,7 +51,7 @@ class Mapped(Metric):
 
     def read(self, data: Any) -> Any:
         """The function of the inner value."""
-        return self.function(self.metric.result(data))
+        return self.function(self.metric.answer(data))
 
     def with_inputs(self, **names: str | None) -> Metric:
         """The same function of the renamed metric."""
@@ -343,7 +343,7 @@ class Arithmetic(Metric):
         """The operation on the operands' values."""
         parts = by_key(self.accumulator, data)
         values = [
-            _as_float(x, x.result(x.accumulator.assemble(parts)))
+            _as_float(x, x.answer(x.accumulator.assemble(parts)))
             if isinstance(x, Metric)
             else x
             for x in self._operands

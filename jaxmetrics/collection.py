@@ -150,7 +150,7 @@ class Collection(Metric, own_init=True):
         """Every member's result in one flat dict."""
         results: dict[str, Any] = {}
         for name, metric in self.members:
-            value = metric.result(metric.accumulator.assemble(data))
+            value = metric.answer(metric.accumulator.assemble(data))
             for path, leaf in _flattened(value):
                 key = self.prefix + "/".join([name, *path])
                 if key in results:
@@ -160,7 +160,7 @@ class Collection(Metric, own_init=True):
                 results[key] = leaf
         return results
 
-    def result(self, data: Any) -> dict[str, Any]:
+    def answer(self, data: Any) -> dict[str, Any]:
         """As `read`: every member answers for its own bad rows."""
         return self.read(data)
 

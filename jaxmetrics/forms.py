@@ -132,17 +132,15 @@ def _copies(cells: int) -> int:
 def _read_counts(raw: jax.Array, cells: int) -> Sums:
     """The sums of what `_scatter_counts` left in its table."""
     table = jnp.sum(raw.reshape(_copies(cells), -1), axis=0, dtype=raw.dtype)
-    counts, flagged = table[:cells] + table[cells : 2 * cells], table[cells:]
-    number = (table.shape[0] - 2 * cells).bit_length() - 1  # 2^number codes
-    flag, place = (
-        lax.broadcasted_iota(jnp.int32, (number, flagged.shape[0]), axis)
-        for axis in (0, 1)
-    )
-    has = (((place - cells) >> flag) & 1) == 1
-    has = lax.select(place < cells, flag == number - 1, has)
-    each = jnp.broadcast_to(flagged, has.shape)
-    each = lax.select(has, each, lax.full_like(each, 0))
-    return Sums(counts, jnp.sum(each, axis=1, dtype=jnp.uint32), ())
+    odd, codes = table[cells : 2 * cells], table[2 * cells :]
+    number = codes.shape[0].bit_length() - 1  # of flags
+    shape = number, codes.shape[0]
+    flag, code = (lax.broadcasted_iota(jnp.int32, shape, axis) for axis in (0, 1))
+    has = ((code >> flag) & 1).astype(jnp.uint32)
+    flags = jnp.sum(has * codes[None], axis=1, dtype=jnp.uint32)
+    last = lax.iota(jnp.int32, number) == number - 1
+    flags += last.astype(jnp.uint32) * jnp.sum(odd, dtype=jnp.uint32)
+    return Sums(table[:cells] + odd, flags, ())
 
 
 def _scatter_weights(

@@ -17,7 +17,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY
 from types import MappingProxyType
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -133,7 +133,7 @@ class Metric(Frozen):
         """
         with checks.naming(self.label):
             self._check(state)
-            return self.result(state.data)
+            return self.answer(state.data)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The value of one batch: `compute(update(init(), ...))`."""
@@ -162,6 +162,16 @@ class Metric(Frozen):
                 none = jnp.all(flags[:, i] == 0)
                 checkify.debug_check(none, f"{self.label}: {sentence}")
 
+    if not TYPE_CHECKING:  # a type checker should go on finding what is not there
+
+        def __getattr__(self, name: str) -> Any:
+            """Says what stands for the methods of a metric that changes itself."""
+            hint = _INSTEAD.get(name)
+            raise AttributeError(
+                f"{type(self).__name__} has no attribute {name!r}"
+                + (f"; a metric is a value: {hint}." if hint else ".")
+            )
+
     # --- for metrics made of metrics --------------------------------------------------
 
     def admit(self, inputs: Mapping[str, Any]) -> None:
@@ -172,7 +182,7 @@ class Metric(Frozen):
     def read(self, data: Any) -> Any:
         """The value of the accumulator's data, whatever bad rows it has seen."""
 
-    def result(self, data: Any) -> Any:
+    def answer(self, data: Any) -> Any:
         """The value, NaN where the data has seen what has no value."""
         return _poison(self.read(data), self.accumulator.is_valid(data))
 
@@ -378,6 +388,15 @@ class Readout(Metric):
     def _cast(self, x: Any) -> jax.Array:
         return jnp.asarray(x).astype(self.dtype)
 
+
+_INSTEAD = MappingProxyType(
+    {
+        "update_state": "state = metric.update(state, y_true=..., y_pred=...)",
+        "reset_state": "state = metric.init()",
+        "reset_states": "state = metric.init()",
+        "result": "metric.compute(state)",
+    }
+)
 
 _BAD_VALUES = (
     "a row holds NaN",

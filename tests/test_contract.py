@@ -110,6 +110,23 @@ def test_readouts_of_one_accumulator_read_each_others_state() -> None:
 # --- composition ---------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("method", "hint"),
+    [
+        ("update_state", r"state = metric\.update\(state"),
+        ("reset_state", r"state = metric\.init\(\)"),
+        ("result", r"metric\.compute\(state\)"),
+    ],
+)
+def test_methods_of_metrics_that_change_themselves_are_pointed_at(
+    method: str, hint: str
+) -> None:
+    """Whoever comes from Keras is told what stands for them."""
+    with pytest.raises(AttributeError, match=f"{method}.*{hint}"):
+        getattr(jm.Precision(), method)
+    assert not hasattr(jm.Precision(), "something")
+
+
 def test_states_end_to_end_are_refused_with_the_way_out() -> None:
     """As `shard_map` returns them under `out_specs=P(axis)`."""
     metric = jm.AUC()
