@@ -18,7 +18,7 @@ from jax.typing import ArrayLike
 
 from jaxmetrics import checks
 from jaxmetrics.histogram import Rows, Tally, tally
-from jaxmetrics.lanes import as_rows
+from jaxmetrics.lanes import as_rows, require_alike
 from jaxmetrics.limbs import max_weight
 from jaxmetrics.metric import Accumulator, Readout
 from jaxmetrics.numerics import (
@@ -106,6 +106,7 @@ class WeightedSum(Accumulator):
             weight = checks.row_weight(sample_weight, x.shape, "values")
         if mask is not None:
             keep = checks.row_mask(mask, x.shape, "values")
+        require_alike([y for y in (x, weight, keep) if y is not None])
         parts = [_flat(part, weight, keep) for part in _exact_parts(x)]
         tallies = [_sum(_by_sign, part, part.size(), 2) for part in parts]
         up, down, nan, outside, rows = tallies[0].flags
@@ -140,15 +141,22 @@ class WeightedSum(Accumulator):
 
 
 def _exact_parts(x: jax.Array) -> list[jax.Array]:
-    """The values as float32 parts whose sum they are; wide integers need two."""
+    """The values as float32 parts whose sum they are; integers in 24 bits each."""
     if x.dtype.itemsize < 4 or x.dtype == jnp.float32:
         return [x.astype(jnp.float32)]
     if jnp.issubdtype(x.dtype, jnp.integer):
-        low = x & 4095
-        return [(x - low).astype(jnp.float32), low.astype(jnp.float32)]
+        parts = [(x >> shift) & 0xFFFFFF for shift in range(0, _bits(x) - 24, 24)]
+        parts.append(x >> 24 * len(parts))  # signed
+        scales = [np.float32(2.0 ** (24 * i)) for i in range(len(parts))]
+        scaled = zip(parts, scales, strict=True)
+        return [part.astype(jnp.float32) * scale for part, scale in scaled][::-1]
     high = x.astype(jnp.float32)
     low = (x - high.astype(x.dtype)).astype(jnp.float32)
     return [high, jnp.where(jnp.isfinite(high), low, jnp.zeros_like(low))]
+
+
+def _bits(x: jax.Array) -> int:
+    return 8 * x.dtype.itemsize
 
 
 class _Batch(NamedTuple):

@@ -17,7 +17,7 @@ from jax.typing import ArrayLike
 from jaxmetrics import checks
 from jaxmetrics.checks import Mismatch
 from jaxmetrics.histogram import Rows, Tally, tally
-from jaxmetrics.lanes import as_rows, require_whole
+from jaxmetrics.lanes import as_rows, require_alike
 from jaxmetrics.limbs import max_weight
 from jaxmetrics.metric import Accumulator
 from jaxmetrics.numerics import (
@@ -134,8 +134,9 @@ class ConfusionCounts(Accumulator):
     """True and false positives and negatives at thresholds.
 
     Counts are exact below 2^53; weighted rows are summed apart, as two-floats, and both
-    may be mixed. As a metric its value is a `Counts`, the start of metrics of one's
-    own: `ConfusionCounts().map(function)`.
+    may be mixed. Of each weight the 48 bits below the largest of its batch are kept. As
+    a metric its value is a `Counts`, the start of metrics of one's own:
+    `ConfusionCounts().map(function)`.
 
     Args:
       thresholds: A number in [0, 1] or several, kept in increasing order; 0.5 unless
@@ -295,8 +296,8 @@ class ConfusionCounts(Accumulator):
             class_id=self.class_id,
             num_classes=self.num_classes,
         )
-        if self._looks_across:
-            require_whole((true, pred))
+        arrays = [x for x in (true, pred, weight, keep) if x is not None]
+        require_alike(arrays, whole_rows=self._looks_across)
         present = keep
         if weight is not None:
             present = weight != 0 if keep is None else keep & (weight != 0)
@@ -325,10 +326,12 @@ class ConfusionCounts(Accumulator):
         if keep is not None:
             pred = jnp.where(keep, pred, np.float32(-np.inf))
         if self.highest_only:
+            highest = pred >= jnp.max(pred, axis=-1, keepdims=True)
+            if self.from_logits:
+                return highest
             # Keras's rule: all that equal the highest, unless that is zero.
-            return (pred >= jnp.max(pred, axis=-1, keepdims=True)) & (
-                jnp.abs(pred) > 1e-9
-            )
+            return highest & (jnp.abs(pred) > 1e-9)
+        pred = jnp.where(pred == 0, np.float32(0), pred)  # for top_k, -0.0 is less
         _, top = lax.top_k(pred, self.top_k or 1)
         places = lax.broadcasted_iota(jnp.int32, (*top.shape, pred.shape[-1]), top.ndim)
         return jnp.any(top[..., None] == places, axis=-2)
@@ -363,10 +366,12 @@ class ConfusionCounts(Accumulator):
         if pred.dtype == jnp.bool_:
             return pred.astype(jnp.int32) * self.grid_size, _never(pred)
         score = _widened(pred)
+        unusual = _never(pred) if self.from_logits else (score < 0) | (score > 1)
+        if self.thresholds is None:  # whatever is selected
+            return lax.full_like(score, 1, jnp.int32), unusual
         if self.from_logits:
             score = jax.nn.sigmoid(score)
-            return _thresholds_below(score, self.grid), _never(pred)
-        return _thresholds_below(score, self.grid), (score < 0) | (score > 1)
+        return _thresholds_below(score, self.grid), unusual
 
     def flags(self, data: CountsData) -> jax.Array:
         """Words of the bad-value counters."""

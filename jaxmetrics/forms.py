@@ -23,8 +23,9 @@ from jaxmetrics.limbs import LIMB, LIMB_BITS, Limbs, carry_limbs, to_limbs
 __all__ = ["PRODUCT", "REDUCE", "SCATTER_COUNTS", "SCATTER_WEIGHTS", "Form", "Sums"]
 
 GROUP_ROWS = 2**8 - 1  # of a reduce: its counts fit 8 bits, sums of 24 bits fit 32
+LEAST_GROUP = 2**6
 FEW_GROUPS = 4
-REDUCE_ROWS = 2**23  # and so do sums of 16 bits over the groups
+REDUCE_ROWS = 2**22  # in at most 2^16 groups, whose parts of 16 bits add to 32
 BLOCK_ROWS = 2**15  # of a scatter: sums of 16 bits stay below 2^31
 PRIVATE_CELLS = 4096  # up to here rows take turns in private copies of a table
 COPIES = 4
@@ -291,7 +292,7 @@ def _group_rows(rows: int) -> int:
     """A group size, of a number that leaves no rows over if there is one."""
     if rows <= GROUP_ROWS:
         return max(rows, 1)
-    even = (size for size in range(GROUP_ROWS, GROUP_ROWS // 4, -1) if not rows % size)
+    even = (size for size in range(GROUP_ROWS, LEAST_GROUP - 1, -1) if not rows % size)
     return next(even, GROUP_ROWS)
 
 

@@ -72,17 +72,21 @@ class Frozen(abc.ABC):  # noqa: B024  # what is abstract comes with its subclass
     def _options(self) -> list[tuple[str, Any]]:
         return [(f.name, getattr(self, f.name)) for f in _fields(self)]
 
+    @functools.cached_property
+    def _key(self) -> tuple[Any, ...]:
+        """The options with their types: 1, 1.0 and True are three options."""
+        return tuple(_typed(value) for _, value in self._options())
+
+    @functools.cached_property
+    def _hash(self) -> int:
+        return hash((type(self).__qualname__, self._key))
+
     def __eq__(self, other: object) -> bool:
         if self is other:
             return True
         if not isinstance(other, Frozen) or type(self) is not type(other):
             return NotImplemented
-        pairs = zip(self._options(), other._options(), strict=True)
-        return all(type(a) is type(b) and (a,) == (b,) for (_, a), (_, b) in pairs)
-
-    @functools.cached_property
-    def _hash(self) -> int:
-        return hash((type(self).__qualname__, *(value for _, value in self._options())))
+        return self._key == other._key
 
     def __hash__(self) -> int:
         return self._hash
@@ -119,17 +123,34 @@ def _plain(owner: Frozen, field: "dataclasses.Field[Any]") -> Any:
             f"{field.name} is an option and has to be known before tracing, but a "
             "traced value came; make the metric outside the jitted function."
         )
+    value = _normal(value)
+    if field.type in (float, "float") and isinstance(value, int):
+        value = float(value)
+    return value
+
+
+def _normal(value: Any) -> Any:
+    """One form for equal options: Python's numbers, tuples, one NaN and one zero."""
     if isinstance(value, np.generic):
         value = value.item()
+    elif isinstance(value, jax.core.Tracer):
+        return value  # the checks of the options refuse it
     elif isinstance(value, np.ndarray | jax.Array):
         value = np.asarray(value).tolist()
     if isinstance(value, list):
         value = tuple(value)
-    if field.type in (float, "float") and isinstance(value, int):
-        value = float(value)
-    if isinstance(value, float) and math.isnan(value):
-        value = math.nan
+    if type(value) is tuple:
+        return tuple(_normal(x) for x in value)
+    if isinstance(value, float):
+        return math.nan if math.isnan(value) else value + 0.0
     return value
+
+
+def _typed(value: Any) -> Any:
+    """A value that equals another only if the types do too, inside tuples as well."""
+    if isinstance(value, tuple):
+        return type(value), tuple(_typed(x) for x in value)
+    return type(value), value
 
 
 def _require_hashable(name: str, value: Any) -> None:

@@ -11,7 +11,7 @@ else:
   product (TPU, where scatters are serial). All forms give the same integers.
 * **Blocks.** A scatter goes through a lane in blocks of at most 2^15 rows: small enough
   to stay in a CPU's cache, and short enough that 16 bits of weight per row cannot
-  overflow. A reduce goes in groups of 256, in which three counters fit one integer.
+  overflow. A reduce goes in groups of at most 255, whose counts fit 8 bits.
 
 Weights are summed as integers too: each weight is cut into two halves of 24 bits,
 relative to the largest weight of the batch. Sums of halves are exact, so a weighted

@@ -17,7 +17,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxmetrics.checks import Mismatch
 
-__all__ = ["Lanes", "as_rows", "lanes_of", "require_whole", "split"]
+__all__ = ["Lanes", "as_rows", "lanes_of", "require_alike", "split"]
 
 Batch = TypeVar("Batch")
 
@@ -60,16 +60,33 @@ def as_rows(batch: Batch, classes: int | None = None) -> Batch:
     return rows
 
 
-def require_whole(arrays: Sequence[jax.Array]) -> None:
-    """Refuses a last axis of classes that Explicit mesh axes split."""
+def require_alike(arrays: Sequence[jax.Array], *, whole_rows: bool = False) -> None:
+    """Refuses arrays of one rank that Explicit mesh axes split in different ways.
+
+    Args:
+      arrays: What belongs together.
+      whole_rows: Whether the last axis, of the classes of a row, must be whole.
+    """
     mesh, axes = _explicit_axes(arrays)
-    if mesh is None or not axes[-1:] or not axes[-1]:
+    if mesh is None:
         return
-    raise Mismatch(
-        f"the last axis holds the classes of a row, and the mesh axes {axes[-1]} split "
-        "it; gather it first, as in jax.sharding.reshard(y_pred, "
-        "PartitionSpec('data', None)), or shard the rows."
-    )
+    every = [a for names in axes for a in names]
+    if len(every) != len(set(every)) or any(
+        names not in ((), axes[dim])
+        for x in arrays
+        for dim, names in enumerate(_explicit_axes([x])[1])
+    ):
+        raise Mismatch(
+            "the inputs are sharded over the mesh axes in different ways: "
+            f"{', '.join(str(jax.typeof(x).sharding.spec) for x in arrays)}. Give them "
+            "one way, as in jax.sharding.reshard(x, PartitionSpec('data'))."
+        )
+    if whole_rows and axes[-1:] and axes[-1]:
+        raise Mismatch(
+            f"the last axis holds the classes of a row, and the mesh axes {axes[-1]} "
+            "split it; gather it first, as in jax.sharding.reshard(y_pred, "
+            "PartitionSpec('data', None)), or shard the rows."
+        )
 
 
 def _explicit_axes(

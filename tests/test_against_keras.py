@@ -174,6 +174,20 @@ def test_top_k_of_one_example_of_rank_1():
     assert_same([jm.Recall(top_k=3)], [keras.metrics.Recall(top_k=3)], [batch])
 
 
+def test_whatever_is_among_the_top_k_is_positive():
+    """A log-probability of minus infinity too; 0 and -0 are equal scores."""
+    for k, scores in ((2, [[0.3, -np.inf]]), (1, [[-0.0, 0.0]])):
+        labels = [[0, 1]] if k == 2 else [[1, 0]]
+        assert jm.Recall(top_k=k)(y_true=labels, y_pred=scores) == 1
+
+
+def test_the_highest_logit_may_be_zero():
+    """Keras's rule that a highest score of zero predicts nothing is for scores."""
+    batch = {"y_true": [[1, 0, 0]], "y_pred": [[0.0, -1.0, -2.0]]}
+    assert jm.F1Score("micro", num_classes=3, from_logits=True)(**batch) == 1
+    assert jm.F1Score("micro", num_classes=3)(**batch) == 0
+
+
 @pytest.mark.parametrize(
     "shapes", [((ROWS, 1), (ROWS,)), ((ROWS,), (ROWS, 1))], ids=str
 )

@@ -89,6 +89,25 @@ def test_equal_options_of_any_spelling_make_equal_metrics() -> None:
 # --- states --------------------------------------------------------------------------
 
 
+class Chosen(jm.ConfusionMetric):
+    """True positives, and an option of any kind."""
+
+    option: Any = ()
+
+    def formula(self, c: jm.Counts) -> Any:
+        return c.true_positives
+
+
+def test_options_are_equal_by_type_inside_tuples_too() -> None:
+    """1, 1.0 and True differ, lists and tuples do not; there is one NaN, one zero."""
+    one, number, flag = (Chosen(option=(x,)) for x in (1, 1.0, True))
+    assert len({one, number, flag}) == 3
+    assert Chosen(option=[(1, 2)]) == Chosen(option=([1, 2],)) != Chosen(option=(1, 2))
+    assert Chosen(option=(np.nan,)) == Chosen(option=(float("nan"),))
+    assert Chosen(option=-0.0).option == 0
+    assert str(Chosen(option=(-0.0,)).option) == "(0.0,)"
+
+
 def test_a_state_is_immutable() -> None:
     """Neither its data nor its owner can be set or deleted."""
     state = jm.Precision().init()

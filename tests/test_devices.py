@@ -240,6 +240,30 @@ def test_classes_that_explicit_axes_split_cannot_be_compared():
         jax.eval_shape(jm.Recall(top_k=2), y_true=scores, y_pred=scores)
 
 
+DISAGREEING = {
+    "rows": (P("data"), P("model")),
+    "rows by one and by two axes": (P("data"), P(("data", "model"))),
+    "rows and columns": (P("data", None), P(None, "data")),
+}
+
+
+@pytest.mark.parametrize("what", DISAGREEING)
+def test_inputs_that_are_sharded_in_different_ways_are_refused(what):
+    """With the ways named, and the way out."""
+    mesh = make_mesh(8, AxisType.Explicit, (4, 2), ("data", "model"))
+    specs = DISAGREEING[what]
+    shape = (8,) * max(map(len, specs))
+    true, pred = (
+        jax.device_put(np.ones(shape), NamedSharding(mesh, spec)) for spec in specs
+    )
+    for names, metric in (
+        (("y_true", "y_pred"), jm.Precision()),
+        (("values", "sample_weight"), jm.Mean()),
+    ):
+        with pytest.raises(ValueError, match=r"in different ways.*reshard"):
+            jax.eval_shape(metric, **dict(zip(names, (true, pred), strict=True)))
+
+
 def scanned(batches, *, varying=()):
     """The state of one device's share: a scan over its steps."""
     start = METRICS.init()

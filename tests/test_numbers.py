@@ -351,6 +351,19 @@ def test_weighted_counts_depend_on_no_order():
     assert states[0] == states[1]
 
 
+@pytest.mark.parametrize("rows", [64 * 65521, 64 * 131071, 2**22 + 1])
+def test_weights_of_any_number_of_rows(rows):
+    """The numbers of rows that make the most groups: their sums do not wrap."""
+    state = update(
+        jm.Mean().accumulator,
+        jm.Mean().init(),
+        {"values": np.full(rows, 0.7, np.float32)},
+    )
+    assert compute(jm.Mean(), state) == np.float32(0.7)
+    total = np.asarray(state.data.sums[:, 0], float).sum()
+    np.testing.assert_allclose(total, rows * float(np.float32(0.7)), rtol=1e-13)
+
+
 @pytest.mark.parametrize(
     ("small", "large"), [(3e38, 3e38), (1.0, 3e38), (2e-36, 3e-36), (1e-30, 1e-6)]
 )
@@ -407,6 +420,13 @@ def test_integers_above_2_to_the_24_are_summed_exactly(dtype):
     if dtype == np.int32:
         state = update(total.accumulator, state, {"values": -values})
         assert compute(total, state) == 0
+
+
+@pytest.mark.parametrize("value", [2**40 + 2**13, 2**52 + 1, -(2**50) - 3, 2**62])
+def test_sums_of_64_bit_integers_keep_48_bits_and_more(value):
+    """With x64 an integer is cut into parts of 24 bits, none of which is rounded."""
+    with jax.enable_x64(True):
+        assert int(jax.jit(jm.Sum())(values=np.array([value]))) == value
 
 
 def test_sums_of_integers_saturate():
