@@ -40,7 +40,7 @@ __all__ = ["Count", "Mean", "Sum", "Totals", "WeightedSum"]
 class SumData(NamedTuple):
     """What `WeightedSum` keeps."""
 
-    counts: jax.Array  # uint32 (2, 4): rows without weight; the three flags
+    counts: jax.Array  # uint32 (2, 4): the three flags; rows without weight
     sums: jax.Array  # float32 (2, 2): two-floats of the total and of the weights
 
 
@@ -109,15 +109,15 @@ class WeightedSum(Accumulator):
         require_alike([y for y in (x, weight, keep) if y is not None])
         parts = [_flat(part, weight, keep) for part in _exact_parts(x)]
         tallies = [_sum(_by_sign, part, part.size(), 2) for part in parts]
-        up, down, nan, outside, rows = tallies[0].flags
+        up, down = tallies[0].flags[:2]
         total = functools.reduce(add_pairs, map(_difference, tallies))
         total = (total[0] + _infinity(up, down), total[1])
-        counts = jnp.stack([rows, nan, outside, jnp.zeros_like(nan)])
+        counts = tallies[0].flags[2:]
         if weight is None:
             return _Batch(counts, total, None)
         flat: jax.Array = parts[0].weight  # type: ignore[assignment]  # given above
         weights = _weights(_sum(_by_weight, parts[0], flat, 1))
-        counts *= np.array([0, 1, 1, 1], np.uint32)  # rows count by weight alone
+        counts *= np.array([1, 1, 1, 0], np.uint32)  # rows count by weight alone
         return _Batch(counts, total, (weights[0][0], weights[1][0]))
 
     def extend(self, data: SumData, *args: Any, **kwargs: Any) -> SumData:
@@ -132,12 +132,12 @@ class WeightedSum(Accumulator):
 
     def value(self, data: SumData) -> Totals:
         """The total and the weight."""
-        rows = words_to_two_floats(data.counts[:, 0])
+        rows = words_to_two_floats(data.counts[:, -1])
         return Totals(data.sums[:, 0], add_two_floats(rows, data.sums[:, 1]))
 
     def flags(self, data: SumData) -> jax.Array:
         """Words of the bad-value counters."""
-        return data.counts[:, 1:]
+        return data.counts[:, :-1]
 
 
 def _exact_parts(x: jax.Array) -> list[jax.Array]:
@@ -207,13 +207,13 @@ def _by_sign(entries: _Entries) -> Rows:
     x, weight = entries.value, entries.weight
     size, present = entries.size(), entries.present()
     nan = jnp.isnan(x)
-    outside = nan != nan  # never; made of the data, to be sharded as they are
+    outside = never = nan != nan  # made of the data, to be sharded as they are
     if weight is not None:
         nan |= jnp.isnan(weight)
         outside = ((weight < 0) | (weight == np.inf)) & ~nan
     bad = nan | outside
     infinite = (size == np.inf) & ~bad
-    flags = [infinite & (x > 0), infinite & (x < 0), nan, outside, ~bad]
+    flags = [infinite & (x > 0), infinite & (x < 0), nan, outside, never, ~bad]
     if present is not None:
         flags = [flag & present for flag in flags]
     finite = flags[-1] & (size < np.inf)
@@ -356,7 +356,7 @@ class Count(_SumReadout):
 
     def read(self, data: SumData) -> jax.Array:
         """The count in the metric's dtype, without passing through a float."""
-        return read_count(data.counts[:, 0], data.sums[:, 1], self.dtype)
+        return read_count(data.counts[:, -1], data.sums[:, 1], self.dtype)
 
     def formula(self, value: Totals) -> jax.Array:
         """The weight."""
