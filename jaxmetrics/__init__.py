@@ -48,7 +48,6 @@ from jaxmetrics.confusion import (
 from jaxmetrics.counts import (
     ConfusionCounts as ConfusionCounts,
     Counts as Counts,
-    even_thresholds as even_thresholds,
 )
 
 # Curves and their areas
@@ -91,6 +90,9 @@ from jaxmetrics.ratios import ConfusionMetric as ConfusionMetric
 
 # The state record
 from jaxmetrics.state import State as State
+
+# Thresholds
+from jaxmetrics.thresholds import even_thresholds as even_thresholds
 
 __all__ = [
     "AUC",

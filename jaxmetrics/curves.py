@@ -18,10 +18,11 @@ import numpy as np
 
 from jaxmetrics import checks
 from jaxmetrics.checks import Mismatch, WrongKind
-from jaxmetrics.counts import ConfusionCounts, Counts, EvenGrid
+from jaxmetrics.counts import ConfusionCounts, Counts
 from jaxmetrics.metric import Readout
 from jaxmetrics.numerics import divide, float_dtype
 from jaxmetrics.ratios import false_positive_rate, precision, recall
+from jaxmetrics.thresholds import EvenGrid
 
 __all__ = [
     "AUC",

@@ -20,7 +20,15 @@ from jax import lax
 
 from jaxmetrics.limbs import LIMB, LIMB_BITS, Limbs, carry_limbs, to_limbs
 
-__all__ = ["PRODUCT", "REDUCE", "SCATTER_COUNTS", "SCATTER_WEIGHTS", "Form", "Sums"]
+__all__ = [
+    "PRODUCT",
+    "REDUCE",
+    "SCATTER_COUNTS",
+    "SCATTER_WEIGHTS",
+    "Block",
+    "Form",
+    "Sums",
+]
 
 GROUP_ROWS = 2**8 - 1  # of a reduce: its counts fit 8 bits, sums of 24 bits fit 32
 LEAST_GROUP = 2**6
@@ -41,17 +49,23 @@ class Sums(NamedTuple):
     limbs: Limbs  # each uint32 (cells,), lowest first; none without weights
 
 
-Halves = tuple[jax.Array, jax.Array] | None  # of weights: the upper, the lower
+class Block(NamedTuple):
+    """A block of rows, each field a vector of them."""
+
+    cell: jax.Array  # int32; a negative cell drops the row
+    halves: tuple[jax.Array, jax.Array] | None  # of weights: the upper, the lower
+    flags: list[jax.Array]  # bool
 
 
 class Form(NamedTuple):
     """A way to sum blocks of rows: into something raw, finished after the last."""
 
-    add: Callable[[Any, jax.Array, Halves, list[jax.Array], int], Any]
+    add: Callable[[Any, Block, int], Any]  # to what is raw so far, or None
     finish: Callable[[Any, int], Sums]
 
 
 def add(a: Sums, b: Sums) -> Sums:
+    """The sum of two."""
     limbs = tuple(x + y for x, y in zip(a.limbs, b.limbs, strict=True))
     return Sums(a.counts + b.counts, a.flags + b.flags, carry_limbs(limbs))
 
@@ -73,12 +87,11 @@ def _finished(sums: Sums, cells: int) -> Sums:
 
 def _reduce(
     raw: Sums | None,
-    cell: jax.Array,
-    halves: Halves,
-    flags: list[jax.Array],
+    block: Block,
     cells: int,
 ) -> Sums:
     """Few cells: a comparison and a sum for each, all in one read of the rows."""
+    cell, halves, flags = block
     fields = _flag_fields(flags)
     if halves is None:
         _, counts = _sums_in_one_read([], [*fields, *_cell_fields(cell, cells)])
@@ -100,9 +113,7 @@ def _reduce(
 
 def _scatter_counts(
     raw: jax.Array | None,
-    cell: jax.Array,
-    halves: Halves,
-    flags: list[jax.Array],
+    block: Block,
     cells: int,
 ) -> jax.Array:
     """Many cells: an integer scatter-add into a table, of the flags too.
@@ -112,7 +123,7 @@ def _scatter_counts(
     table: an addition waits for the last one to the same cell, which halves the speed
     where scores crowd.
     """
-    del halves
+    cell, flags = block.cell, block.flags
     code, dropped = lax.full_like(cell, 2 * cells), cell < 0
     for i, flag in enumerate(flags):
         code += flag.astype(jnp.int32) << i
@@ -146,12 +157,11 @@ def _read_counts(raw: jax.Array, cells: int) -> Sums:
 
 def _scatter_weights(
     raw: tuple[Limbs, jax.Array] | None,
-    cell: jax.Array,
-    halves: Halves,
-    flags: list[jax.Array],
+    block: Block,
     cells: int,
 ) -> tuple[Limbs, jax.Array]:
     """Many cells: an integer scatter-add into one table for each limb."""
+    cell, halves, flags = block
     if halves is None:
         raise AssertionError("rows without weights are counted")
     index = lax.select(cell < 0, lax.full_like(cell, cells), cell)
@@ -183,9 +193,7 @@ def _add_at(
 
 def _product(
     raw: Sums | None,
-    cell: jax.Array,
-    halves: Halves,
-    flags: list[jax.Array],
+    block: Block,
     cells: int,
 ) -> Sums:
     """Many cells: the product of two one-hot matrices, exact in bfloat16.
@@ -193,6 +201,7 @@ def _product(
     A cell is a row and a column of a square; values go in as bytes, so that every
     factor has 8 bits and every sum over a block stays below 2^24.
     """
+    cell, halves, flags = block
     side = math.isqrt(cells - 1) + 1
     # A dropped row has cell -1, hence row -1, hence no one in `row`.
     row = jax.nn.one_hot(cell // side, side, dtype=jnp.bfloat16)

@@ -34,6 +34,7 @@ from jaxmetrics.forms import (
     REDUCE_ROWS,
     SCATTER_COUNTS,
     SCATTER_WEIGHTS,
+    Block,
     Form,
     Sums,
     add,
@@ -148,7 +149,7 @@ def _sweep(
         halves = None
         if scale is not None and rows.weight is not None:
             halves = to_halves(rows.weight.reshape(-1), scale)
-        return form.add(raw, cell, halves, flags, cells)
+        return form.add(raw, Block(cell, halves, flags), cells)
 
     return _Sweep(add, lambda raw: form.finish(raw, cells))
 

@@ -16,10 +16,11 @@ import numpy as np
 
 from jaxmetrics import checks
 from jaxmetrics.checks import WrongKind
-from jaxmetrics.counts import ConfusionCounts, Counts, EvenGrid
+from jaxmetrics.counts import ConfusionCounts, Counts
 from jaxmetrics.metric import Readout
 from jaxmetrics.numerics import float_dtype
 from jaxmetrics.ratios import precision, recall, specificity
+from jaxmetrics.thresholds import EvenGrid
 
 __all__ = [
     "OperatingThreshold",

@@ -16,7 +16,8 @@ from jax import lax
 
 import jaxmetrics as jm
 from jaxmetrics import forms, histogram, limbs, numerics
-from jaxmetrics.counts import CountsData, EvenGrid, _thresholds_below
+from jaxmetrics.counts import CountsData
+from jaxmetrics.thresholds import EvenGrid, thresholds_below
 
 COUNTS = jm.ConfusionCounts()
 TRUE_POSITIVE = 3  # its cell, of the four of one threshold
@@ -553,7 +554,7 @@ def test_places_on_every_even_grid_are_exact_at_ties():
         scores = np.zeros(3003, np.float32)  # one shape for all
         near = neighbours(grid)
         scores[: near.size] = near
-        place = np.asarray(_thresholds_below(jnp.asarray(scores), EvenGrid(number)))
+        place = np.asarray(thresholds_below(jnp.asarray(scores), EvenGrid(number)))
         np.testing.assert_array_equal(place, np.searchsorted(grid, scores, "left"))
 
 
