@@ -85,11 +85,7 @@ def _finished(sums: Sums, cells: int) -> Sums:
     return sums
 
 
-def _reduce(
-    raw: Sums | None,
-    block: Block,
-    cells: int,
-) -> Sums:
+def _reduce(raw: Sums | None, block: Block, cells: int) -> Sums:
     """Few cells: a comparison and a sum for each, all in one read of the rows."""
     cell, halves, flags = block
     fields = _flag_fields(flags)
@@ -111,11 +107,7 @@ def _reduce(
     return sums if raw is None else add(raw, sums)
 
 
-def _scatter_counts(
-    raw: jax.Array | None,
-    block: Block,
-    cells: int,
-) -> jax.Array:
+def _scatter_counts(raw: jax.Array | None, block: Block, cells: int) -> jax.Array:
     """Many cells: an integer scatter-add into a table, of the flags too.
 
     A row that counts and is flagged goes into a second half of the table, and one that
@@ -156,9 +148,7 @@ def _read_counts(raw: jax.Array, cells: int) -> Sums:
 
 
 def _scatter_weights(
-    raw: tuple[Limbs, jax.Array] | None,
-    block: Block,
-    cells: int,
+    raw: tuple[Limbs, jax.Array] | None, block: Block, cells: int
 ) -> tuple[Limbs, jax.Array]:
     """Many cells: an integer scatter-add into one table for each limb."""
     cell, halves, flags = block
@@ -191,11 +181,7 @@ def _add_at(
     return table.at[index].add(values, mode="promise_in_bounds")
 
 
-def _product(
-    raw: Sums | None,
-    block: Block,
-    cells: int,
-) -> Sums:
+def _product(raw: Sums | None, block: Block, cells: int) -> Sums:
     """Many cells: the product of two one-hot matrices, exact in bfloat16.
 
     A cell is a row and a column of a square; values go in as bytes, so that every
