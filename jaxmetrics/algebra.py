@@ -386,6 +386,8 @@ def rename_each(
 def arithmetic(operation: str, left: Any, right: Any) -> Metric:
     operands = []
     for x in (left, right):
+        if isinstance(x, jax.Array) and not isinstance(x, jax.core.Tracer):
+            x = np.asarray(x)[()]  # a scalar, if it has no axes
         if isinstance(x, bool | np.bool_) or not isinstance(
             x, Metric | int | float | np.number
         ):

@@ -59,14 +59,16 @@ class Collection(Metric, own_init=True):
         self,
         metrics: Mapping[str, Any] | None = None,
         /,
-        *,
+        *more: Any,
         prefix: str = "",
         **named: Any,
     ) -> None:
         with checks.naming("Collection"):
-            if metrics is not None and not isinstance(metrics, Mapping):
+            if more or (metrics is not None and not isinstance(metrics, Mapping)):
+                given_types = ", ".join(type(m).__name__ for m in (metrics, *more))
                 raise WrongKind(
-                    f"metrics must be a dict; got {type(metrics).__name__}."
+                    f"metrics must be a dict; got {given_types}. Metrics have names "
+                    "here: Collection(auc=AUC()), or Collection({'auc': AUC()})."
                 )
             given = dict(metrics.items() if metrics is not None else ())
             for name in named:

@@ -536,6 +536,11 @@ OPTIONS = [
     ),
     (lambda: jm.Collection(a=0.5), TypeError, "'a' must be a metric; got float"),
     (lambda: jm.Collection([jm.AUC()]), TypeError, "metrics must be a dict; got list"),
+    (
+        lambda: jm.Collection(jm.AUC(), jm.Recall()),
+        TypeError,
+        "got AUC, Recall. Metrics have names here: Collection(auc=AUC())",
+    ),
     (lambda: jm.Collection({1: jm.AUC()}), TypeError, "names must be strings; got 1"),
     (
         lambda: jm.Collection({"a": jm.AUC()}, a=jm.AUC()),

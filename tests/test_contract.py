@@ -194,6 +194,11 @@ def test_arithmetic_takes_metrics_and_numbers_alone() -> None:
         jm.Precision() + "0.5"
     with pytest.raises(TypeError, match="unsupported operand"):
         True * jm.Precision()
+    with pytest.raises(TypeError, match="unsupported operand"):
+        jm.Precision() * jnp.ones(2)
+    for two in (2, np.float32(2), jnp.float32(2)):
+        assert jm.Precision() * two == jm.Precision() * 2.0
+        assert two * jm.Precision() == 2.0 * jm.Precision()
 
 
 # --- checkpoints ---------------------------------------------------------------------
