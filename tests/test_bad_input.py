@@ -539,7 +539,7 @@ OPTIONS = [
     (
         lambda: jm.Collection(jm.AUC(), jm.Recall()),
         TypeError,
-        "got AUC, Recall. Metrics have names here: Collection(auc=AUC())",
+        "got AUC, Recall. Metrics have names here",
     ),
     (lambda: jm.Collection({1: jm.AUC()}), TypeError, "names must be strings; got 1"),
     (
