@@ -17,7 +17,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from jaxmetrics import checks
-from jaxmetrics.histogram import Rows, Tally, tally
+from jaxmetrics.histogram import Rows, Tally, present, tally
 from jaxmetrics.lanes import as_rows, require_alike
 from jaxmetrics.limbs import max_weight
 from jaxmetrics.metric import Accumulator, Readout
@@ -106,7 +106,7 @@ class WeightedSum(Accumulator):
             weight = checks.row_weight(sample_weight, x.shape, "values")
         if mask is not None:
             keep = checks.row_mask(mask, x.shape, "values")
-        require_alike([y for y in (x, weight, keep) if y is not None])
+        require_alike(jax.tree.leaves((x, weight, keep)))
         parts = [_flat(part, weight, keep) for part in _exact_parts(x)]
         tallies = [_sum(_by_sign, part, part.size(), 2) for part in parts]
         up, down = tallies[0].flags[:2]
@@ -179,12 +179,6 @@ class _Entries(NamedTuple):
         size = jnp.abs(self.value)
         return size if self.weight is None else size * self.weight
 
-    def present(self) -> jax.Array | None:
-        """Which entries there are: those that are kept and weigh something."""
-        if self.weight is None:
-            return self.keep
-        return self.weight != 0 if self.keep is None else self.keep & (self.weight != 0)
-
 
 def _flat(
     value: jax.Array, weight: jax.Array | None, keep: jax.Array | None
@@ -199,13 +193,14 @@ def _sum(
     by: Callable[[_Entries], Rows], entries: _Entries, size: jax.Array, cells: int
 ) -> Tally:
     """Sums entries by cell, relative to the largest of them."""
-    return tally(by, entries, cells=cells, scale=max_weight(size, entries.present()))
+    scale = max_weight(size, present(entries.weight, entries.keep))
+    return tally(by, entries, cells=cells, scale=scale)
 
 
 def _by_sign(entries: _Entries) -> Rows:
     """Magnitudes of terms; cell 0 from 0 up, cell 1 below, none where not finite."""
-    x, weight = entries.value, entries.weight
-    size, present = entries.size(), entries.present()
+    x, weight, keep = entries
+    size, here = entries.size(), present(weight, keep)
     nan = jnp.isnan(x)
     outside = never = nan != nan  # made of the data, to be sharded as they are
     if weight is not None:
@@ -214,8 +209,8 @@ def _by_sign(entries: _Entries) -> Rows:
     bad = nan | outside
     infinite = (size == np.inf) & ~bad
     flags = [infinite & (x > 0), infinite & (x < 0), nan, outside, never, ~bad]
-    if present is not None:
-        flags = [flag & present for flag in flags]
+    if here is not None:
+        flags = [flag & here for flag in flags]
     finite = flags[-1] & (size < np.inf)
     cell = lax.select(
         finite, (x < 0).astype(jnp.int32), jnp.full(x.shape, -1, jnp.int32)

@@ -15,7 +15,7 @@ from jax.typing import ArrayLike
 
 from jaxmetrics import checks
 from jaxmetrics.checks import Mismatch
-from jaxmetrics.histogram import Rows, Tally, tally
+from jaxmetrics.histogram import Rows, Tally, present, tally
 from jaxmetrics.lanes import as_rows, require_alike
 from jaxmetrics.limbs import max_weight
 from jaxmetrics.metric import Accumulator
@@ -232,14 +232,12 @@ class ConfusionCounts(Accumulator):
             class_id=self.class_id,
             num_classes=self.num_classes,
         )
-        arrays = [x for x in (true, pred, weight, keep) if x is not None]
+        arrays = jax.tree.leaves((true, pred, weight, keep))
         require_alike(arrays, whole_rows=self._looks_across)
-        present = keep
-        if weight is not None:
-            present = weight != 0 if keep is None else keep & (weight != 0)
-        selected = self._selected(pred, present)
+        here = present(weight, keep)
+        selected = self._selected(pred, here)
         if selected is not None and self.class_id is not None:
-            pred = _nan_where_any(pred, present)
+            pred = _nan_where_any(pred, here)
         entries = jax.tree.map(
             lambda x: jnp.broadcast_to(x, shape),
             _Entries(true, pred, selected, weight, keep),
@@ -280,7 +278,6 @@ class ConfusionCounts(Accumulator):
         if weight is not None:
             nan |= jnp.isnan(weight)
             outside |= (weight < 0) | (weight == np.inf)
-            keep = weight != 0 if keep is None else keep & (weight != 0)
         below, unusual = self._place(pred)
         if selected is not None:
             below *= selected.astype(jnp.int32)
@@ -292,9 +289,10 @@ class ConfusionCounts(Accumulator):
             cell += np.tile(first, (cell.shape[0], 1))
         flags = [nan, outside & ~nan, unusual & ~nan]
         dropped = nan | outside
-        if keep is not None:
-            flags = [flag & keep for flag in flags]
-            dropped |= ~keep
+        here = present(weight, keep)
+        if here is not None:
+            flags = [flag & here for flag in flags]
+            dropped |= ~here
         return Rows(
             lax.select(dropped, jnp.full_like(cell, -1), cell), tuple(flags), weight
         )

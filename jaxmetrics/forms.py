@@ -28,6 +28,8 @@ __all__ = [
     "Block",
     "Form",
     "Sums",
+    "add",
+    "added_up",
 ]
 
 GROUP_ROWS = 2**8 - 1  # of a reduce: its counts fit 8 bits, sums of 24 bits fit 32

@@ -43,7 +43,7 @@ from jaxmetrics.forms import (
 from jaxmetrics.lanes import lanes_of, split
 from jaxmetrics.limbs import from_limbs, to_halves
 
-__all__ = ["Rows", "Tally", "tally"]
+__all__ = ["Rows", "Tally", "present", "tally"]
 
 FEW_CELLS = 8  # up to here one variadic reduce beats a scatter
 
@@ -101,6 +101,13 @@ def tally(
         return Tally(sums.counts, sums.flags, None)
     zeros = jnp.zeros((cells,), jnp.uint32)
     return Tally(zeros, sums.flags, from_limbs(sums.limbs, scale))
+
+
+def present(weight: jax.Array | None, keep: jax.Array | None) -> jax.Array | None:
+    """Which rows there are: those that are kept and weigh something; None for all."""
+    if weight is None:
+        return keep
+    return weight != 0 if keep is None else keep & (weight != 0)
 
 
 def _with_padding(

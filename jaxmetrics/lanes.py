@@ -36,11 +36,11 @@ def as_rows(batch: Batch, classes: int | None = None) -> Batch:
     if mesh is None or not any(axes[1:]):
         plain: Batch = jax.tree.map(lambda x: x.reshape(-1, *kept), batch)
         return plain
-    halves: list[int] = []
+    pieces: list[int] = []  # of each dimension, the shards and what is in one
     for size, names in zip(shape, axes, strict=False):
         number = math.prod(mesh.shape[a] for a in names)
-        halves += [number, size // number]
-    shards, inside = range(0, len(halves), 2), range(1, len(halves), 2)
+        pieces += [number, size // number]
+    shards, inside = range(0, len(pieces), 2), range(1, len(pieces), 2)
     whole = [names or None for names in axes[: len(shape)]]
     cut = [x for names in whole for x in (names, None)]
     merged = tuple(a for names in axes[: len(shape)] for a in names)
@@ -50,10 +50,10 @@ def as_rows(batch: Batch, classes: int | None = None) -> Batch:
 
     def flat(x: jax.Array) -> jax.Array:
         x = jax.sharding.reshard(x, sharded(*whole))
-        x = lax.reshape(x, (*halves, *kept), out_sharding=sharded(*cut))
-        x = jnp.transpose(x, (*shards, *inside, *range(len(halves), x.ndim)))
-        rows = math.prod(shape), *kept
-        return lax.reshape(x, rows, out_sharding=sharded(merged or None))
+        x = lax.reshape(x, (*pieces, *kept), out_sharding=sharded(*cut))
+        x = jnp.transpose(x, (*shards, *inside, *range(len(pieces), x.ndim)))
+        flat_shape = math.prod(shape), *kept
+        return lax.reshape(x, flat_shape, out_sharding=sharded(merged or None))
 
     with jax.sharding.use_abstract_mesh(mesh):
         rows: Batch = jax.tree.map(flat, batch)
@@ -128,15 +128,13 @@ def lanes_of(arrays: Sequence[jax.Array]) -> Lanes:
     counts; Explicit axes count where they split the rows; Manual ones never: there a
     device sees its own rows only.
     """
-    shardings = [jax.typeof(x).sharding for x in arrays]
-    meshes = [s.mesh for s in shardings if not s.mesh.empty]
+    meshes = [m for x in arrays if not (m := jax.typeof(x).sharding.mesh).empty]
     if not meshes:
         return Lanes(jax.local_device_count() if _is_traced(arrays) else 1)
     mesh = meshes[0]
     kinds = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))
     auto = [mesh.shape[a] for a, kind in kinds.items() if kind == AxisType.Auto]
-    split = max((_row_axes(s) for s in shardings), key=len)
-    explicit = tuple(a for a in split if kinds[a] == AxisType.Explicit)
+    explicit = _explicit_axes(arrays)[1][0]
     if explicit and not _is_traced(arrays):
         raise Mismatch(
             f"the rows are sharded over the Explicit mesh axes {explicit}, where JAX "
@@ -146,13 +144,6 @@ def lanes_of(arrays: Sequence[jax.Array]) -> Lanes:
         np.prod([mesh.shape[a] for a in explicit], initial=1)
     )
     return Lanes(number, mesh if explicit else None, explicit)
-
-
-def _row_axes(sharding: NamedSharding) -> tuple[str, ...]:
-    spec = sharding.spec[0] if len(sharding.spec) else None
-    if spec is None:
-        return ()
-    return spec if isinstance(spec, tuple) else (spec,)
 
 
 def _is_traced(arrays: Sequence[jax.Array]) -> bool:
