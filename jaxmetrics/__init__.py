@@ -22,6 +22,13 @@ from jaxmetrics.aggregation import (
     WeightedSum as WeightedSum,
 )
 
+# Areas under curves of all scores, with their error bounds
+from jaxmetrics.areas import (
+    AUROC as AUROC,
+    AveragePrecision as AveragePrecision,
+    PartialAUROC as PartialAUROC,
+)
+
 # Several metrics as one
 from jaxmetrics.collection import Collection as Collection
 
@@ -85,8 +92,12 @@ from jaxmetrics.operating_points import (
     SpecificityAtSensitivity as SpecificityAtSensitivity,
 )
 
+# Scores, and their accumulator
+from jaxmetrics.ranks import Ranks as Ranks
+
 # The base of ratio metrics of one's own
 from jaxmetrics.ratios import ConfusionMetric as ConfusionMetric
+from jaxmetrics.scores import ScoreHistogram as ScoreHistogram
 
 # The state record
 from jaxmetrics.state import State as State
@@ -96,7 +107,9 @@ from jaxmetrics.thresholds import even_thresholds as even_thresholds
 
 __all__ = [
     "AUC",
+    "AUROC",
     "Accumulator",
+    "AveragePrecision",
     "BinaryAccuracy",
     "Collection",
     "ConfusionCounts",
@@ -115,6 +128,7 @@ __all__ = [
     "Metric",
     "NegativePredictiveValue",
     "OperatingThreshold",
+    "PartialAUROC",
     "Precision",
     "PrecisionAtRecall",
     "PrecisionRecallCurve",
@@ -122,9 +136,11 @@ __all__ = [
     "Prevalence",
     "ROCCurve",
     "ROCPoints",
+    "Ranks",
     "Readout",
     "Recall",
     "RecallAtPrecision",
+    "ScoreHistogram",
     "SensitivityAtSpecificity",
     "Specificity",
     "SpecificityAtSensitivity",

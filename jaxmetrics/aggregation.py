@@ -116,7 +116,7 @@ class WeightedSum(Accumulator):
         if weight is None:
             return _Batch(counts, total, None)
         flat: jax.Array = parts[0].weight  # type: ignore[assignment]  # given above
-        weights = _weights(_sum(_by_weight, parts[0], flat, 1))
+        weights = _sum(_by_weight, parts[0], flat, 1).weighed
         counts *= np.array([1, 1, 1, 0], np.uint32)  # rows count by weight alone
         return _Batch(counts, total, (weights[0][0], weights[1][0]))
 
@@ -224,15 +224,9 @@ def _by_weight(entries: _Entries) -> Rows:
     return Rows(fine.astype(jnp.int32) - 1, (), entries.weight)
 
 
-def _weights(sums: Tally) -> tuple[jax.Array, jax.Array]:
-    if sums.weights is None:
-        raise AssertionError("a tally with a scale sums weights")
-    return sums.weights
-
-
 def _difference(sums: Tally) -> Pair:
     """What fell in cell 0 less what fell in cell 1."""
-    total, error = _weights(sums)
+    total, error = sums.weighed
     return add_pairs((total[0], error[0]), (-total[1], -error[1]))
 
 

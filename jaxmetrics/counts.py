@@ -14,9 +14,17 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from jaxmetrics import checks
+from jaxmetrics.binary import (
+    Entries,
+    entries_of,
+    is_nan,
+    never,
+    rows_of,
+    widened,
+)
 from jaxmetrics.checks import Mismatch
 from jaxmetrics.histogram import Rows, Tally, present, tally
-from jaxmetrics.lanes import as_rows, require_alike
+from jaxmetrics.lanes import as_rows
 from jaxmetrics.limbs import max_weight
 from jaxmetrics.metric import Accumulator
 from jaxmetrics.numerics import (
@@ -202,11 +210,10 @@ class ConfusionCounts(Accumulator):
         mask: ArrayLike | None = None,
     ) -> Tally:
         """Counts one batch by cell."""
-        entries = self._entries(y_true, y_pred, sample_weight, mask)
-        scale = None
-        if entries.weight is not None:
-            scale = max_weight(entries.weight, entries.keep)
-        return tally(self._rows, entries, cells=math.prod(self._shape), scale=scale)
+        batch = self._entries(y_true, y_pred, sample_weight, mask)
+        weight, keep = batch[0].weight, batch[0].keep
+        scale = None if weight is None else max_weight(weight, keep)
+        return tally(self._rows, batch, cells=math.prod(self._shape), scale=scale)
 
     def _entries(
         self,
@@ -214,37 +221,26 @@ class ConfusionCounts(Accumulator):
         y_pred: ArrayLike,
         sample_weight: ArrayLike | None,
         mask: ArrayLike | None,
-    ) -> "_Entries":
-        """Checks the batch, applies selections and lays it out as rows."""
-        true, pred = checks.align(
-            checks.array(y_true, "y_true"), checks.array(y_pred, "y_pred")
-        )
-        shape, of = true.shape, "y_true and y_pred"
-        weight = (
-            None
-            if sample_weight is None
-            else checks.row_weight(sample_weight, shape, of)
-        )
-        keep = None if mask is None else checks.row_mask(mask, shape, of)
-        checks.class_axis(
-            shape,
+    ) -> tuple[Entries, jax.Array | None]:
+        """The batch as rows, and which of them are selected."""
+        entries = entries_of(
+            y_true,
+            y_pred,
+            sample_weight,
+            mask,
             top_k=self.top_k,
             class_id=self.class_id,
             num_classes=self.num_classes,
+            whole_rows=self._looks_across,
         )
-        arrays = jax.tree.leaves((true, pred, weight, keep))
-        require_alike(arrays, whole_rows=self._looks_across)
-        here = present(weight, keep)
-        selected = self._selected(pred, here)
+        here = present(entries.weight, entries.keep)
+        selected = self._selected(entries.pred, here)
         if selected is not None and self.class_id is not None:
-            pred = _nan_where_any(pred, here)
-        entries = jax.tree.map(
-            lambda x: jnp.broadcast_to(x, shape),
-            _Entries(true, pred, selected, weight, keep),
-        )
+            entries = entries._replace(pred=_nan_where_any(entries.pred, here))
+        batch = entries, selected
         if self.class_id is not None:
-            entries = jax.tree.map(lambda x: x[..., self.class_id], entries)
-        rows: _Entries = as_rows(entries, self.num_classes)
+            batch = jax.tree.map(lambda x: x[..., self.class_id], batch)
+        rows: tuple[Entries, jax.Array | None] = as_rows(batch, self.num_classes)
         return rows
 
     def _selected(self, pred: jax.Array, keep: jax.Array | None) -> jax.Array | None:
@@ -256,7 +252,7 @@ class ConfusionCounts(Accumulator):
             return None
         if not pred.ndim:
             raise Mismatch("an axis of classes is needed; got y_pred ().")
-        pred = _widened(pred)
+        pred = widened(pred)
         if keep is not None:
             pred = jnp.where(keep, pred, np.float32(-np.inf))
         if self.highest_only:
@@ -270,39 +266,20 @@ class ConfusionCounts(Accumulator):
         places = lax.broadcasted_iota(jnp.int32, (*top.shape, pred.shape[-1]), top.ndim)
         return jnp.any(top[..., None] == places, axis=-2)
 
-    def _rows(self, entries: "_Entries") -> Rows:
+    def _rows(self, batch: tuple[Entries, jax.Array | None]) -> Rows:
         """The cell of each entry; what cannot be counted is flagged instead."""
-        true, pred, selected, weight, keep = entries
-        positive, outside = _label(true)
-        nan = _is_nan(true) | _is_nan(pred)
-        if weight is not None:
-            nan |= jnp.isnan(weight)
-            outside |= (weight < 0) | (weight == np.inf)
-        below, unusual = self._place(pred)
+        entries, selected = batch
+        below, unusual = self._place(entries.pred)
         if selected is not None:
             below *= selected.astype(jnp.int32)
-        classes, _, places = self._shape
-        cell = below + places * positive.astype(jnp.int32)
-        if classes > 1:
-            # A table of a block's size: dividing by `classes` costs more than reading.
-            first = 2 * places * np.arange(classes, dtype=np.int32)
-            cell += np.tile(first, (cell.shape[0], 1))
-        flags = [nan, outside & ~nan, unusual & ~nan]
-        dropped = nan | outside
-        here = present(weight, keep)
-        if here is not None:
-            flags = [flag & here for flag in flags]
-            dropped |= ~here
-        return Rows(
-            lax.select(dropped, jnp.full_like(cell, -1), cell), tuple(flags), weight
-        )
+        return rows_of(entries, below, unusual, places=self.grid_size + 1)
 
     def _place(self, pred: jax.Array) -> tuple[jax.Array, jax.Array]:
         """How many thresholds are below each score; whether it is outside [0, 1]."""
         if pred.dtype == jnp.bool_:
-            return pred.astype(jnp.int32) * self.grid_size, _never(pred)
-        score = _widened(pred)
-        unusual = _never(pred) if self.from_logits else (score < 0) | (score > 1)
+            return pred.astype(jnp.int32) * self.grid_size, never(pred)
+        score = widened(pred)
+        unusual = never(pred) if self.from_logits else (score < 0) | (score > 1)
         if self.thresholds is None:  # whatever is selected
             return lax.full_like(score, 1, jnp.int32), unusual
         if self.from_logits:
@@ -349,16 +326,6 @@ class ConfusionCounts(Accumulator):
         return x[:, 0] if x.shape[1] == 1 else x
 
 
-class _Entries(NamedTuple):
-    """A batch laid out as `(rows,)`, or `(rows, classes)` with classes apart."""
-
-    true: jax.Array
-    pred: jax.Array
-    selected: jax.Array | None
-    weight: jax.Array | None
-    keep: jax.Array | None
-
-
 def _four_counts(x: jax.Array, running: Any) -> jax.Array:
     """Counts above and up to each threshold, from cells `(2, classes, 2, places)`."""
     above = running(x, reverse=True)[..., 1:]  # (2, classes, 2, thresholds)
@@ -367,29 +334,8 @@ def _four_counts(x: jax.Array, running: Any) -> jax.Array:
     return jnp.swapaxes(jnp.stack(four, axis=1), -1, -2)
 
 
-def _label(true: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Whether each label is positive, and whether it is neither 0 nor 1."""
-    if true.dtype == jnp.bool_:
-        return true, _never(true)
-    positive = true == 1
-    return positive, ~(positive | (true == 0))
-
-
 def _nan_where_any(pred: jax.Array, keep: jax.Array | None) -> jax.Array:
     """NaN for a row in which any score is: it could have taken the selected place."""
-    nan = _is_nan(pred) if keep is None else _is_nan(pred) & keep
+    nan = is_nan(pred) if keep is None else is_nan(pred) & keep
     any_nan = jnp.any(nan, axis=-1, keepdims=True)
-    return jnp.where(any_nan, np.float32(np.nan), _widened(pred))
-
-
-def _widened(x: jax.Array) -> jax.Array:
-    return x if x.dtype == jnp.float32 else x.astype(jnp.float32)
-
-
-def _is_nan(x: jax.Array) -> jax.Array:
-    return x != x  # also for numbers that have no NaN
-
-
-def _never(x: jax.Array) -> jax.Array:
-    """False for each entry: made of the entries, so that it is sharded as they are."""
-    return x != x
+    return jnp.where(any_nan, np.float32(np.nan), widened(pred))

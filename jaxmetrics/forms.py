@@ -18,11 +18,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxmetrics import wide
 from jaxmetrics.limbs import LIMB, LIMB_BITS, Limbs, carry_limbs, to_limbs
+from jaxmetrics.numerics import carry, words_from_counts
 
 __all__ = [
     "PRODUCT",
     "REDUCE",
+    "SCATTER_AMOUNTS",
     "SCATTER_COUNTS",
     "SCATTER_WEIGHTS",
     "Block",
@@ -49,6 +52,7 @@ class Sums(NamedTuple):
     counts: jax.Array  # uint32 (cells,); empty where rows carry weights
     flags: jax.Array  # uint32 (flags,)
     limbs: Limbs  # each uint32 (cells,), lowest first; none without weights
+    amounts: jax.Array | None = None  # words (2, cells); none unless rows have amounts
 
 
 class Block(NamedTuple):
@@ -57,6 +61,7 @@ class Block(NamedTuple):
     cell: jax.Array  # int32; a negative cell drops the row
     halves: tuple[jax.Array, jax.Array] | None  # of weights: the upper, the lower
     flags: list[jax.Array]  # bool
+    amount: jax.Array | None = None  # int32, of AMOUNT_BITS bits
 
 
 class Form(NamedTuple):
@@ -68,14 +73,22 @@ class Form(NamedTuple):
 
 def add(a: Sums, b: Sums) -> Sums:
     """The sum of two."""
-    limbs = tuple(x + y for x, y in zip(a.limbs, b.limbs, strict=True))
-    return Sums(a.counts + b.counts, a.flags + b.flags, carry_limbs(limbs))
+    return _carried(jax.tree.map(jnp.add, a, b))
 
 
 def added_up(each: Sums) -> Sums:
     """The sum over the leading axis."""
     sums: Sums = jax.tree.map(lambda x: jnp.sum(x, axis=0, dtype=x.dtype), each)
-    return sums._replace(limbs=carry_limbs(sums.limbs))
+    return _carried(sums)
+
+
+def _carried(sums: Sums) -> Sums:
+    """The same sums, in limbs and words that may be added again."""
+    amounts = sums.amounts
+    return sums._replace(
+        limbs=carry_limbs(sums.limbs),
+        amounts=amounts if amounts is None else carry(amounts),
+    )
 
 
 # --- forms ---------------------------------------------------------------------------
@@ -89,7 +102,7 @@ def _finished(sums: Sums, cells: int) -> Sums:
 
 def _reduce(raw: Sums | None, block: Block, cells: int) -> Sums:
     """Few cells: a comparison and a sum for each, all in one read of the rows."""
-    cell, halves, flags = block
+    cell, halves, flags, _ = block
     fields = _flag_fields(flags)
     if halves is None:
         _, counts = _sums_in_one_read([], [*fields, *_cell_fields(cell, cells)])
@@ -110,7 +123,36 @@ def _reduce(raw: Sums | None, block: Block, cells: int) -> Sums:
 
 
 def _scatter_counts(raw: jax.Array | None, block: Block, cells: int) -> jax.Array:
-    """Many cells: an integer scatter-add into a table, of the flags too.
+    """Many cells: an integer scatter-add into a table, of the flags too."""
+    index, width = _places(block, cells)
+    return _add_at(raw, index, np.uint32(1), width)
+
+
+def _read_counts(raw: jax.Array, cells: int) -> Sums:
+    """The sums of what `_scatter_counts` left in its table."""
+    return Sums(*_read_places(raw, cells), ())
+
+
+def _scatter_amounts(raw: jax.Array | None, block: Block, cells: int) -> jax.Array:
+    """Many cells: the same, of rows and of their amounts at once."""
+    if block.amount is None:
+        raise AssertionError("rows have no amounts")
+    index, width = _places(block, cells)
+    return wide.add_at(raw, index, block.amount, width)
+
+
+def _read_amounts(raw: jax.Array, cells: int) -> Sums:
+    """The sums of what `_scatter_amounts` left in its table."""
+    table, amounts = wide.read(raw)
+    width = table.shape[0] // _copies(cells)
+    copies = amounts.reshape(2, -1, width)
+    amounts = carry(jnp.sum(copies, axis=1, dtype=copies.dtype))
+    whole = carry(amounts[:, :cells] + amounts[:, cells : 2 * cells])
+    return Sums(*_read_places(table, cells), (), whole)
+
+
+def _places(block: Block, cells: int) -> tuple[jax.Array, int]:
+    """Where rows go in a table with places for flags, and its width.
 
     A row that counts and is flagged goes into a second half of the table, and one that
     is dropped into the cell of its flags behind it. Rows take turns in copies of the
@@ -128,15 +170,15 @@ def _scatter_counts(raw: jax.Array | None, block: Block, cells: int) -> jax.Arra
     if _copies(cells) > 1:
         turn = lax.iota(jnp.int32, index.shape[0]) & (_copies(cells) - 1)
         index += width * turn
-    return _add_at(raw, index, np.uint32(1), _copies(cells) * width)
+    return index, _copies(cells) * width
 
 
 def _copies(cells: int) -> int:
     return COPIES if cells <= PRIVATE_CELLS else 1
 
 
-def _read_counts(raw: jax.Array, cells: int) -> Sums:
-    """The sums of what `_scatter_counts` left in its table."""
+def _read_places(raw: jax.Array, cells: int) -> tuple[jax.Array, jax.Array]:
+    """The counts of cells and of flags, from a table laid out by `_places`."""
     table = jnp.sum(raw.reshape(_copies(cells), -1), axis=0, dtype=raw.dtype)
     odd, codes = table[cells : 2 * cells], table[2 * cells :]
     number = codes.shape[0].bit_length() - 1  # of flags
@@ -146,14 +188,14 @@ def _read_counts(raw: jax.Array, cells: int) -> Sums:
     flags = jnp.sum(has * codes[None], axis=1, dtype=jnp.uint32)
     last = lax.iota(jnp.int32, number) == number - 1
     flags += last.astype(jnp.uint32) * jnp.sum(odd, dtype=jnp.uint32)
-    return Sums(table[:cells] + odd, flags, ())
+    return table[:cells] + odd, flags
 
 
 def _scatter_weights(
     raw: tuple[Limbs, jax.Array] | None, block: Block, cells: int
 ) -> tuple[Limbs, jax.Array]:
     """Many cells: an integer scatter-add into one table for each limb."""
-    cell, halves, flags = block
+    cell, halves, flags, _ = block
     if halves is None:
         raise AssertionError("rows without weights are counted")
     index = lax.select(cell < 0, lax.full_like(cell, cells), cell)
@@ -189,7 +231,7 @@ def _product(raw: Sums | None, block: Block, cells: int) -> Sums:
     A cell is a row and a column of a square; values go in as bytes, so that every
     factor has 8 bits and every sum over a block stays below 2^24.
     """
-    cell, halves, flags = block
+    cell, halves, flags, amount = block
     side = math.isqrt(cells - 1) + 1
     # A dropped row has cell -1, hence row -1, hence no one in `row`.
     row = jax.nn.one_hot(cell // side, side, dtype=jnp.bfloat16)
@@ -203,6 +245,8 @@ def _product(raw: Sums | None, block: Block, cells: int) -> Sums:
     flagged = _count(flags)
     if halves is None:
         sums = Sums(add_up(None), flagged, ())
+        if amount is not None:
+            sums = sums._replace(amounts=words_from_counts(add_up(amount)))
     else:
         limbs = [add_up(x & 255) + (add_up(x >> 8) << 8) for x in to_limbs(*halves)]
         carried = carry_limbs((*limbs, jnp.zeros_like(limbs[0])))
@@ -216,6 +260,7 @@ def _no_counts() -> jax.Array:
 
 REDUCE = Form(_reduce, _finished)
 SCATTER_COUNTS = Form(_scatter_counts, _read_counts)
+SCATTER_AMOUNTS = Form(_scatter_amounts, _read_amounts)
 SCATTER_WEIGHTS = Form(_scatter_weights, _read_weights)
 PRODUCT = Form(_product, _finished)
 

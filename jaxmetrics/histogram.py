@@ -32,6 +32,7 @@ from jaxmetrics.forms import (
     PRODUCT,
     REDUCE,
     REDUCE_ROWS,
+    SCATTER_AMOUNTS,
     SCATTER_COUNTS,
     SCATTER_WEIGHTS,
     Block,
@@ -58,6 +59,7 @@ class Rows(NamedTuple):
     cell: jax.Array  # int32, below `cells`; a negative cell drops the row
     flags: tuple[jax.Array, ...]  # bool
     weight: jax.Array | None = None  # float32, finite and >= 0 where the cell counts
+    amount: jax.Array | None = None  # int32, from 0 to 2^AMOUNT_BITS - 1
 
 
 class Tally(NamedTuple):
@@ -66,6 +68,14 @@ class Tally(NamedTuple):
     counts: jax.Array  # uint32 (cells,): rows in each cell
     flags: jax.Array  # uint32 (flags,): rows with each flag
     weights: tuple[jax.Array, jax.Array] | None  # float32 (cells,): sums and errors
+    amounts: jax.Array | None = None  # words (2, cells): sums of amounts
+
+    @property
+    def weighed(self) -> tuple[jax.Array, jax.Array]:
+        """The weights of a tally with a scale."""
+        if self.weights is None:
+            raise AssertionError("a tally with a scale sums weights")
+        return self.weights
 
 
 Batch = Any  # a pytree of arrays of one shape (rows, ...)
@@ -78,6 +88,7 @@ def tally(
     *,
     cells: int,
     scale: jax.Array | None = None,
+    amounts: bool = False,
 ) -> Tally:
     """Counts rows, or sums their weights, by cell.
 
@@ -87,9 +98,16 @@ def tally(
       cells: The number of cells.
       scale: `max_weight` of the batch; given when rows carry weights, which are then
         summed instead of counted.
+      amounts: Whether the amounts of rows without weights are summed too.
     """
     lanes = lanes_of(jax.tree.leaves(batch))
-    sweep = partial(_lane, cells=cells, scale=scale, typed=lanes.mesh is not None)
+    sweep = partial(
+        _lane,
+        cells=cells,
+        scale=scale,
+        amounts=amounts,
+        typed=lanes.mesh is not None,
+    )
     # An Explicit axis of size 1 is one lane, and still part of every type.
     if (lanes.number > 1 or lanes.mesh is not None) and _rows(batch):
         classify, batch = _with_padding(classify, batch, lanes.number)
@@ -98,7 +116,7 @@ def tally(
     else:
         sums = sweep(classify, batch)
     if scale is None:
-        return Tally(sums.counts, sums.flags, None)
+        return Tally(sums.counts, sums.flags, None, sums.amounts)
     zeros = jnp.zeros((cells,), jnp.uint32)
     return Tally(zeros, sums.flags, from_limbs(sums.limbs, scale))
 
@@ -156,7 +174,8 @@ def _sweep(
         halves = None
         if scale is not None and rows.weight is not None:
             halves = to_halves(rows.weight.reshape(-1), scale)
-        return form.add(raw, Block(cell, halves, flags), cells)
+        amount = None if rows.amount is None else rows.amount.reshape(-1)
+        return form.add(raw, Block(cell, halves, flags, amount), cells)
 
     return _Sweep(add, lambda raw: form.finish(raw, cells))
 
@@ -167,6 +186,7 @@ def _lane(
     *,
     cells: int,
     scale: jax.Array | None,
+    amounts: bool,
     typed: bool,
 ) -> Sums:
     """Sweeps the rows of one lane in the form that suits the backend.
@@ -174,10 +194,11 @@ def _lane(
     Where the sharding is part of the types (Explicit axes) the lanes are a `vmap` that
     cannot hold the second one of `_at_once`.
     """
-    forms = REDUCE, SCATTER_COUNTS if scale is None else SCATTER_WEIGHTS, PRODUCT
+    many = SCATTER_COUNTS if scale is None else SCATTER_WEIGHTS
+    forms = REDUCE, SCATTER_AMOUNTS if amounts else many, PRODUCT
     reduce, scatter, product = (_sweep(f, classify, cells, scale) for f in forms)
     first = jax.tree.leaves(batch)[0]
-    if cells <= FEW_CELLS and first.ndim == 1:
+    if cells <= FEW_CELLS and first.ndim == 1 and not amounts:
         return _in_turn(reduce, batch, REDUCE_ROWS)
     if first.size <= BLOCK_ROWS:
         ways = {"tpu": product.whole, "default": scatter.whole}

@@ -27,6 +27,7 @@ __all__ = [
 ]
 
 WORD_BITS = 21
+BLOCK = 128  # of a long running sum
 _LOW = np.uint32(2**WORD_BITS - 1)
 
 
@@ -145,8 +146,22 @@ def cumulative_two_floats(x: jax.Array, *, reverse: bool = False) -> jax.Array:
     """Compensated running sums along the last axis.
 
     One after the other: a tree of sums is many shapes, each compiled by an eager call.
+    Of a long axis the blocks run side by side, and then their totals.
     """
+    size = x.shape[-1]
+    if size <= BLOCK * BLOCK // 8:
+        return _running(x, reverse=reverse)
+    x = jnp.flip(x, -1) if reverse else x
+    blocks = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, -size % BLOCK)])
+    blocks = _running(blocks.reshape(*x.shape[:-1], -1, BLOCK))
+    before = _running(blocks[..., -1])[..., :-1]
+    before = jnp.concatenate([jnp.zeros_like(before[..., :1]), before], axis=-1)
+    sums = add_two_floats(*jnp.broadcast_arrays(before[..., None], blocks))
+    sums = sums.reshape(*x.shape[:-1], -1)[..., :size]
+    return jnp.flip(sums, -1) if reverse else sums
 
+
+def _running(x: jax.Array, *, reverse: bool = False) -> jax.Array:
     def add(total: jax.Array, cell: jax.Array) -> tuple[jax.Array, jax.Array]:
         total = add_two_floats(total, cell)
         return total, total
@@ -154,6 +169,17 @@ def cumulative_two_floats(x: jax.Array, *, reverse: bool = False) -> jax.Array:
     cells = jnp.moveaxis(x, -1, 0)  # (n, 2, ...)
     _, sums = lax.scan(add, jnp.zeros_like(cells[0]), cells, reverse=reverse)
     return jnp.moveaxis(sums, 0, -1)
+
+
+def added(x: jax.Array, axis: int) -> jax.Array:
+    """Words or two-floats, added up along an axis of at most 2047 (not the first)."""
+    if x.dtype == jnp.uint32:
+        return carry(jnp.sum(carry(x), axis=axis, dtype=x.dtype))
+    cells = jnp.moveaxis(x, axis, 0)
+    total: jax.Array = lax.fori_loop(
+        1, cells.shape[0], lambda i, total: add_two_floats(total, cells[i]), cells[0]
+    )
+    return total
 
 
 def words_to_two_floats(words: jax.Array) -> jax.Array:

@@ -15,6 +15,7 @@ from jaxmetrics.numerics import divide, read_count
 __all__ = [
     "ConfusionMetric",
     "Ratio",
+    "averaged",
     "counts_at",
     "false_positive_rate",
     "ordered",
@@ -72,6 +73,33 @@ def counts_at(
     return jnp.take(words, order, axis=2), jnp.take(weights, order, axis=2)
 
 
+# --- averages over classes -----------------------------------------------------------
+
+
+def averaged(
+    values: jax.Array,
+    positives: jax.Array,
+    average: str | None,
+    zero_division: float,
+) -> jax.Array:
+    """The mean over the last axis, of classes; those whose value is NaN are left out.
+
+    Args:
+      values: One for each class.
+      positives: How many of each there are: their weight where the average is
+        "weighted".
+      average: "macro" or "weighted"; None for the values themselves.
+      zero_division: The mean of none.
+    """
+    if average is None:
+        return values
+    weight = positives if average == "weighted" else jnp.ones_like(positives)
+    weight = jnp.where(jnp.isnan(values), jnp.zeros_like(weight), weight)
+    values = jnp.where(weight > 0, values, jnp.zeros_like(values))
+    total = jnp.sum(weight, axis=-1)
+    return divide(jnp.sum(weight * values, axis=-1), total, zero_division)
+
+
 # --- bases ---------------------------------------------------------------------------
 
 
@@ -113,15 +141,8 @@ class Ratio(Readout):
     def _averaged(self, c: Counts) -> Any:
         if self.average == "micro":
             return self.formula(Counts(*(jnp.sum(x, axis=-1) for x in c)))
-        values = self.formula(c)
-        if self.average is None:
-            return values
-        weight = c.true_positives + c.false_negatives
-        weight = weight if self.average == "weighted" else jnp.ones_like(weight)
-        weight = jnp.where(jnp.isnan(values), jnp.zeros_like(weight), weight)
-        values = jnp.where(weight > 0, values, jnp.zeros_like(values))
-        total = jnp.sum(weight, axis=-1)
-        return divide(jnp.sum(weight * values, axis=-1), total, self.zero_division)
+        positives = c.true_positives + c.false_negatives
+        return averaged(self.formula(c), positives, self.average, self.zero_division)
 
 
 class ConfusionMetric(Ratio):

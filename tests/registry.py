@@ -13,6 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
+import exact
 import numpy as np
 
 import jaxmetrics as jm
@@ -349,6 +350,11 @@ def halved(x: Any) -> Any:
     return x / 2
 
 
+SCORE_AREAS: list[tuple[Any, tuple[float, ...], Any]] = [
+    (jm.AUROC, (), exact.auroc),
+    (jm.AveragePrecision, (), exact.average_precision),
+    (jm.PartialAUROC, (0.3,), exact.partial_auroc(0.3)),
+]
 THREE = (0.75, 0.25, 0.5)
 HOW_BY_CLASS: dict[str, Any] = {"by_class": True}
 precision, recall = jm.Precision(), jm.Recall()
@@ -481,6 +487,34 @@ CASES = [
         label_area("ROC", (1, 2, 0.5)),
     ),
     Case(jm.AUC(5, label_weights=[1, 2, 0.5]), BY_CLASS, pooled_area([1, 2, 0.5])),
+    # Areas of all scores
+    *(
+        Case(kind(*rate, num_cells=255), BINARY, exact.scored(of))
+        for kind, rate, of in SCORE_AREAS
+    ),
+    *(
+        Case(
+            kind(*rate, num_cells=255, num_classes=CLASSES, average=average),
+            BY_CLASS,
+            exact.scored(of, average=average or "none"),
+        )
+        for kind, rate, of in SCORE_AREAS
+        for average in (None, "micro", "macro", "weighted")
+    ),
+    Case(
+        jm.PartialAUROC(1.0, standardized=False, num_cells=255),
+        BINARY,
+        exact.scored(exact.auroc),
+    ),
+    Case(jm.AUROC(num_cells=255, from_logits=True), LOGITS, exact.scored(exact.auroc)),
+    Case(
+        jm.AUROC(num_cells=255, class_id=1),
+        BY_CLASS,
+        lambda *, y_true, y_pred, weight: exact.auroc(
+            y_true[:, 1], y_pred[:, 1], weight
+        ),
+    ),
+    Case(jm.ScoreHistogram(255), BINARY, exact.ranks(255)),
     # Values at a fixed point
     *(
         Case(metric, BINARY, partial(reference, place=place))

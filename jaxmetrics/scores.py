@@ -1,0 +1,254 @@
+"""The accumulator of scores of positives and of negatives, by fine cells.
+
+It counts, in each cell of `score_cells`, the rows of either label, and sums their
+offsets inside the cell. From these come areas under curves with an error bound, curves
+with thousands of points, and whatever is read off curves.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.typing import ArrayLike
+
+from jaxmetrics import checks
+from jaxmetrics.binary import Entries, entries_of, never, rows_of, widened
+from jaxmetrics.checks import Mismatch, WrongKind
+from jaxmetrics.histogram import Rows, Tally, tally
+from jaxmetrics.lanes import as_rows
+from jaxmetrics.limbs import max_weight
+from jaxmetrics.metric import Accumulator
+from jaxmetrics.numerics import (
+    added,
+    cumulative_two_floats,
+    divide,
+    read_count,
+    words_from_counts,
+)
+from jaxmetrics.ranks import Ranks, ranks_of
+from jaxmetrics.score_cells import LEVELS, ScoreCells
+
+__all__ = ["ScoreHistogram"]
+
+CELLS = 2**14 - 1  # of all classes together; with weights, 64 bytes each: 1 MiB
+LEAST_CELLS = 255  # of one class
+
+
+class ScoreData(NamedTuple):
+    """What `ScoreHistogram` keeps, packed into one or two leaves.
+
+    Tables `(classes, 2, cells)`, flattened: class, label, cell. One of rows, and one of
+    their offsets; then, of the counts, the three flags, and of the weights the sum of
+    squares for each class and label.
+    """
+
+    counts: jax.Array  # uint32 (2, 2 * table + 3): exact words
+    weights: jax.Array | None  # float32 (2, 2 * table + 2 * classes): two-floats
+
+
+class ScoreHistogram(Accumulator):
+    """How many positives and negatives have which scores.
+
+    Cells are fine where scores crowd: evenly spaced, and spaced evenly in the logarithm
+    of the score and of its distance to 1. Counts are exact below 2^53; weighted rows
+    are summed apart, as two-floats, and both may be mixed.
+
+    Args:
+      num_cells: How many cells for each class, at least 15. Unless given, 16,383 shared
+        by all classes, but at least 255 for each; twice as many without weights.
+      class_id: Reads this entry of the last axis alone.
+      num_classes: Keeps every entry of the last axis, of this size, on its own.
+      from_logits: Scores are any real numbers; without it they are in [0, 1].
+      weighted: Whether `sample_weight` may come. False halves the memory of a cell.
+
+    As a metric its value is a `Ranks`, the start of metrics of one's own.
+
+    Example:
+      >>> import jaxmetrics as jm
+      >>> ranks = jm.ScoreHistogram()(y_true=[0, 1, 1], y_pred=[0.2, 0.1, 0.9])
+      >>> print(ranks.positives.sum(), ranks.negatives.sum())
+      2.0 1.0
+    """
+
+    num_cells: int | None = None
+    class_id: int | None = None
+    num_classes: int | None = None
+    from_logits: bool = False
+    weighted: bool = True
+
+    def checked(self) -> dict[str, Any]:
+        """Checks every option."""
+        if self.class_id is not None and self.num_classes is not None:
+            raise Mismatch(
+                "class_id selects one class and num_classes keeps all; give one."
+            )
+        classes = checks.optional_integer(self.num_classes, "num_classes", 1)
+        weighted = checks.boolean(self.weighted, "weighted")
+        number = self.num_cells
+        if number is None:
+            share = CELLS if weighted else 2 * CELLS + 1
+            number = max(LEAST_CELLS, share // (classes or 1))
+        return {
+            "num_cells": checks.integer(number, "num_cells", 15),
+            "class_id": checks.optional_integer(self.class_id, "class_id", 0),
+            "num_classes": classes,
+            "from_logits": checks.boolean(self.from_logits, "from_logits"),
+            "weighted": weighted,
+        }
+
+    @property
+    def cells(self) -> ScoreCells:
+        """Where scores fall."""
+        return ScoreCells(self.num_cells or CELLS, self.from_logits)
+
+    @property
+    def _shape(self) -> tuple[int, int, int]:
+        return self.num_classes or 1, 2, self.cells.number
+
+    def empty(self) -> ScoreData:
+        """Nothing seen."""
+        table, labels = math.prod(self._shape), math.prod(self._shape[:2])
+        weights = (
+            jnp.zeros((2, 2 * table + labels), jnp.float32) if self.weighted else None
+        )
+        return ScoreData(jnp.zeros((2, 2 * table + 3), jnp.uint32), weights)
+
+    def measure(
+        self,
+        y_true: ArrayLike,
+        y_pred: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        mask: ArrayLike | None = None,
+    ) -> ScoreData:
+        """The sums of one batch.
+
+        Args:
+          y_true: Labels, 0 or 1 or boolean, of any shape.
+          y_pred: Scores of that shape; an axis of size 1 at the end of either goes.
+          sample_weight: A scalar, that shape with any axis 1, or its leading axes.
+          mask: Boolean, as `sample_weight`; True keeps. What is masked may hold NaN.
+        """
+        entries = self._entries(y_true, y_pred, sample_weight, mask)
+        cells = math.prod(self._shape)
+        if entries.weight is None:
+            sums = tally(self._rows, entries, cells=cells, amounts=True)
+            tables: list[Any] = [words_from_counts(sums.counts), sums.amounts]
+            weights = self.empty().weights
+        else:
+            scale = max_weight(entries.weight, entries.keep)
+            sums = tally(self._rows, entries, cells=cells, scale=scale)
+            tables = [jnp.zeros((2, 2 * cells), jnp.uint32)]
+            parts = [
+                sums,
+                tally(self._offset_rows, entries, cells=cells, scale=scale),
+                self._squares(entries),
+            ]
+            weights = jnp.concatenate([jnp.stack(x.weighed) for x in parts], axis=1)
+        tables.append(words_from_counts(sums.flags))
+        return ScoreData(jnp.concatenate(tables, axis=1), weights)
+
+    def _entries(
+        self,
+        y_true: ArrayLike,
+        y_pred: ArrayLike,
+        sample_weight: ArrayLike | None,
+        mask: ArrayLike | None,
+    ) -> Entries:
+        """The batch as rows."""
+        if sample_weight is not None and not self.weighted:
+            raise WrongKind(
+                "weighted=False takes no sample_weight; leave the option out, or pass "
+                "a mask."
+            )
+        entries = entries_of(
+            y_true,
+            y_pred,
+            sample_weight,
+            mask,
+            class_id=self.class_id,
+            num_classes=self.num_classes,
+            whole_rows=self.class_id is not None,
+        )
+        if self.class_id is not None:
+            entries = jax.tree.map(lambda x: x[..., self.class_id], entries)
+        rows: Entries = as_rows(entries, self.num_classes)
+        return rows
+
+    def _rows(self, entries: Entries) -> Rows:
+        """The cell of each entry and its offset inside."""
+        score = widened(entries.pred)
+        outside = (score < 0) | (score > 1)
+        unusual = never(entries.pred) if self.from_logits else outside
+        cell, offset = self.cells.place(score)
+        places = self.cells.number
+        return rows_of(entries, cell, unusual, places=places, amount=offset)
+
+    def _offset_rows(self, entries: Entries) -> Rows:
+        """The same, each weight times the offset as a share of the cell."""
+        rows: Any = self._rows(entries)
+        offset = rows.amount.astype(jnp.float32) * np.float32(1 / LEVELS)
+        return Rows(rows.cell, (), rows.weight * offset)
+
+    def _squares(self, entries: Entries) -> Tally:
+        """The squares of the weights by label."""
+
+        def labels(entries: Entries) -> Rows:
+            rows: Any = self._rows(entries)
+            label = lax.div(rows.cell, np.int32(self.cells.number))
+            cell = lax.select(rows.cell < 0, rows.cell, label)
+            return Rows(cell, (), rows.weight * rows.weight)
+
+        weight: Any = entries.weight
+        scale = max_weight(weight * weight, entries.keep)
+        return tally(labels, entries, cells=math.prod(self._shape[:2]), scale=scale)
+
+    def flags(self, data: ScoreData) -> jax.Array:
+        """Words of the bad-value counters."""
+        return data.counts[:, -3:]
+
+    def value(self, data: ScoreData) -> Ranks:
+        """The sums by cell."""
+        return self.ranks(data)
+
+    def ranks(self, data: ScoreData, *, pooled: bool = False) -> Ranks:
+        """The sums by cell; of all classes together if pooled."""
+        words, weights, _ = self._tables(data, pooled=pooled)
+        return ranks_of(words, weights)
+
+    def typical_weight(self, data: ScoreData, *, pooled: bool = False) -> jax.Array:
+        """`sum(w^2) / sum(w)` of negatives and of positives, `(2,)` or `(2, classes)`.
+
+        A sum of weights over it is the effective number of rows (Kish).
+        """
+        words, weights, squares = self._tables(data, pooled=pooled)
+        rows = added(words[:, 0], -1)  # each of weight 1
+        heavy = cumulative_two_floats(weights[:, 0])[..., -1]
+        square, total = read_count(rows, squares, None), read_count(rows, heavy, None)
+        return jnp.moveaxis(divide(square, total), -1, 0)
+
+    def _tables(
+        self, data: ScoreData, *, pooled: bool
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Words and two-floats `(2, 2, classes, 2, cells)`, and two-floats of squares.
+
+        Of rows and of their offsets; class, label, cell. The squares, by class and
+        label, are `(2, classes, 2)`. No classes where there are none, or if pooled.
+        """
+        shape = 2, 2, *self._shape
+        table = math.prod(shape[1:])
+        weights = data.weights
+        if weights is None:
+            labels = math.prod(self._shape[:2])
+            weights = jnp.zeros((2, table + labels), jnp.float32)
+        words = data.counts[:, :table].reshape(shape)
+        squares = weights[:, table:].reshape(2, *self._shape[:2])
+        weights = weights[:, :table].reshape(shape)
+        if pooled:
+            return added(words, 2), added(weights, 2), added(squares, 1)
+        if self.num_classes is None:
+            return words[:, :, 0], weights[:, :, 0], squares[:, 0]
+        return words, weights, squares
