@@ -25,14 +25,15 @@ from jaxmetrics.numerics import carry, words_from_counts
 __all__ = [
     "PRODUCT",
     "REDUCE",
-    "SCATTER_AMOUNTS",
     "SCATTER_COUNTS",
+    "SCATTER_PAIRS",
     "SCATTER_WEIGHTS",
     "Block",
     "Form",
     "Sums",
     "add",
     "added_up",
+    "place_pairs",
 ]
 
 GROUP_ROWS = 2**8 - 1  # of a reduce: its counts fit 8 bits, sums of 24 bits fit 32
@@ -52,7 +53,7 @@ class Sums(NamedTuple):
     counts: jax.Array  # uint32 (cells,); empty where rows carry weights
     flags: jax.Array  # uint32 (flags,)
     limbs: Limbs  # each uint32 (cells,), lowest first; none without weights
-    amounts: jax.Array | None = None  # words (2, cells); none unless rows have amounts
+    pairs: jax.Array | None = None  # words (2, cells + 1 + flags, 2), see `place_pairs`
 
 
 class Block(NamedTuple):
@@ -84,11 +85,8 @@ def added_up(each: Sums) -> Sums:
 
 def _carried(sums: Sums) -> Sums:
     """The same sums, in limbs and words that may be added again."""
-    amounts = sums.amounts
-    return sums._replace(
-        limbs=carry_limbs(sums.limbs),
-        amounts=amounts if amounts is None else carry(amounts),
-    )
+    pairs = sums.pairs if sums.pairs is None else carry(sums.pairs)
+    return sums._replace(limbs=carry_limbs(sums.limbs), pairs=pairs)
 
 
 # --- forms ---------------------------------------------------------------------------
@@ -123,36 +121,7 @@ def _reduce(raw: Sums | None, block: Block, cells: int) -> Sums:
 
 
 def _scatter_counts(raw: jax.Array | None, block: Block, cells: int) -> jax.Array:
-    """Many cells: an integer scatter-add into a table, of the flags too."""
-    index, width = _places(block, cells)
-    return _add_at(raw, index, np.uint32(1), width)
-
-
-def _read_counts(raw: jax.Array, cells: int) -> Sums:
-    """The sums of what `_scatter_counts` left in its table."""
-    return Sums(*_read_places(raw, cells), ())
-
-
-def _scatter_amounts(raw: jax.Array | None, block: Block, cells: int) -> jax.Array:
-    """Many cells: the same, of rows and of their amounts at once."""
-    if block.amount is None:
-        raise AssertionError("rows have no amounts")
-    index, width = _places(block, cells)
-    return wide.add_at(raw, index, block.amount, width)
-
-
-def _read_amounts(raw: jax.Array, cells: int) -> Sums:
-    """The sums of what `_scatter_amounts` left in its table."""
-    table, amounts = wide.read(raw)
-    width = table.shape[0] // _copies(cells)
-    copies = amounts.reshape(2, -1, width)
-    amounts = carry(jnp.sum(copies, axis=1, dtype=copies.dtype))
-    whole = carry(amounts[:, :cells] + amounts[:, cells : 2 * cells])
-    return Sums(*_read_places(table, cells), (), whole)
-
-
-def _places(block: Block, cells: int) -> tuple[jax.Array, int]:
-    """Where rows go in a table with places for flags, and its width.
+    """Many cells: an integer scatter-add into a table, of the flags too.
 
     A row that counts and is flagged goes into a second half of the table, and one that
     is dropped into the cell of its flags behind it. Rows take turns in copies of the
@@ -170,15 +139,15 @@ def _places(block: Block, cells: int) -> tuple[jax.Array, int]:
     if _copies(cells) > 1:
         turn = lax.iota(jnp.int32, index.shape[0]) & (_copies(cells) - 1)
         index += width * turn
-    return index, _copies(cells) * width
+    return _add_at(raw, index, np.uint32(1), _copies(cells) * width)
 
 
 def _copies(cells: int) -> int:
     return COPIES if cells <= PRIVATE_CELLS else 1
 
 
-def _read_places(raw: jax.Array, cells: int) -> tuple[jax.Array, jax.Array]:
-    """The counts of cells and of flags, from a table laid out by `_places`."""
+def _read_counts(raw: jax.Array, cells: int) -> Sums:
+    """The sums of what `_scatter_counts` left in its table."""
     table = jnp.sum(raw.reshape(_copies(cells), -1), axis=0, dtype=raw.dtype)
     odd, codes = table[cells : 2 * cells], table[2 * cells :]
     number = codes.shape[0].bit_length() - 1  # of flags
@@ -188,7 +157,37 @@ def _read_places(raw: jax.Array, cells: int) -> tuple[jax.Array, jax.Array]:
     flags = jnp.sum(has * codes[None], axis=1, dtype=jnp.uint32)
     last = lax.iota(jnp.int32, number) == number - 1
     flags += last.astype(jnp.uint32) * jnp.sum(odd, dtype=jnp.uint32)
-    return table[:cells] + odd, flags
+    return Sums(table[:cells] + odd, flags, ())
+
+
+def _scatter_pairs(raw: jax.Array | None, block: Block, cells: int) -> jax.Array:
+    """Many cells: a scatter-add of rows and of their amounts at once."""
+    index, amount, counts = place_pairs(block, cells)
+    return wide.add_at(raw, index, amount, counts, cells + 1 + len(block.flags))
+
+
+def _read_pairs(raw: jax.Array, cells: int) -> Sums:
+    """The sums of what `_scatter_pairs` left in its table."""
+    del cells
+    return Sums(_no_counts(), _no_counts(), (), wide.read(raw))
+
+
+def place_pairs(block: Block, cells: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Where rows go in a table of pairs, with what amount, and which of them count.
+
+    Behind the cells comes a place for rows that are dropped without a flag, and do not
+    count, and then one for each flag.
+    """
+    if block.amount is None:
+        raise AssertionError("rows have no amounts")
+    place = lax.full_like(block.cell, cells)
+    for i, flag in enumerate(block.flags, 1):
+        place += i * flag.astype(jnp.int32)
+    # Both in one integer, which is computed once.
+    counted = (block.cell << wide.AMOUNT_BITS) | block.amount
+    both = lax.select(block.cell < 0, place << wide.AMOUNT_BITS, counted)
+    index = both >> wide.AMOUNT_BITS
+    return index, both & (2**wide.AMOUNT_BITS - 1), index != cells
 
 
 def _scatter_weights(
@@ -246,7 +245,11 @@ def _product(raw: Sums | None, block: Block, cells: int) -> Sums:
     if halves is None:
         sums = Sums(add_up(None), flagged, ())
         if amount is not None:
-            sums = sums._replace(amounts=words_from_counts(add_up(amount)))
+            none = jnp.zeros((1,), jnp.uint32)
+            counts = jnp.concatenate([sums.counts, none, flagged])
+            amounts = jnp.pad(add_up(amount), (0, 1 + len(flags)))
+            pairs = words_from_counts(jnp.stack([counts, amounts], axis=-1))
+            sums = Sums(_no_counts(), _no_counts(), (), pairs)
     else:
         limbs = [add_up(x & 255) + (add_up(x >> 8) << 8) for x in to_limbs(*halves)]
         carried = carry_limbs((*limbs, jnp.zeros_like(limbs[0])))
@@ -260,7 +263,7 @@ def _no_counts() -> jax.Array:
 
 REDUCE = Form(_reduce, _finished)
 SCATTER_COUNTS = Form(_scatter_counts, _read_counts)
-SCATTER_AMOUNTS = Form(_scatter_amounts, _read_amounts)
+SCATTER_PAIRS = Form(_scatter_pairs, _read_pairs)
 SCATTER_WEIGHTS = Form(_scatter_weights, _read_weights)
 PRODUCT = Form(_product, _finished)
 

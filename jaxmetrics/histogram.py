@@ -32,21 +32,25 @@ from jaxmetrics.forms import (
     PRODUCT,
     REDUCE,
     REDUCE_ROWS,
-    SCATTER_AMOUNTS,
     SCATTER_COUNTS,
+    SCATTER_PAIRS,
     SCATTER_WEIGHTS,
     Block,
     Form,
     Sums,
     add,
     added_up,
+    place_pairs,
 )
 from jaxmetrics.lanes import lanes_of, split
 from jaxmetrics.limbs import from_limbs, to_halves
+from jaxmetrics.numerics import add_counts, carry
+from jaxmetrics.wide import WIDE_ROWS
 
-__all__ = ["Rows", "Tally", "present", "tally"]
+__all__ = ["Rows", "Tally", "add_pairs_of", "present", "tally", "tally_pairs"]
 
 FEW_CELLS = 8  # up to here one variadic reduce beats a scatter
+TOUCH_COST = 4  # of adding a row to its cells alone, in cells that are passed over
 
 
 class Rows(NamedTuple):
@@ -68,7 +72,6 @@ class Tally(NamedTuple):
     counts: jax.Array  # uint32 (cells,): rows in each cell
     flags: jax.Array  # uint32 (flags,): rows with each flag
     weights: tuple[jax.Array, jax.Array] | None  # float32 (cells,): sums and errors
-    amounts: jax.Array | None = None  # words (2, cells): sums of amounts
 
     @property
     def weighed(self) -> tuple[jax.Array, jax.Array]:
@@ -88,7 +91,6 @@ def tally(
     *,
     cells: int,
     scale: jax.Array | None = None,
-    amounts: bool = False,
 ) -> Tally:
     """Counts rows, or sums their weights, by cell.
 
@@ -98,27 +100,63 @@ def tally(
       cells: The number of cells.
       scale: `max_weight` of the batch; given when rows carry weights, which are then
         summed instead of counted.
-      amounts: Whether the amounts of rows without weights are summed too.
     """
-    lanes = lanes_of(jax.tree.leaves(batch))
-    sweep = partial(
-        _lane,
-        cells=cells,
-        scale=scale,
-        amounts=amounts,
-        typed=lanes.mesh is not None,
-    )
-    # An Explicit axis of size 1 is one lane, and still part of every type.
-    if (lanes.number > 1 or lanes.mesh is not None) and _rows(batch):
-        classify, batch = _with_padding(classify, batch, lanes.number)
-        batch = jax.tree.map(partial(split, lanes=lanes), batch)
-        sums = added_up(jax.vmap(partial(sweep, classify))(batch))
-    else:
-        sums = sweep(classify, batch)
+    scatter = SCATTER_COUNTS if scale is None else SCATTER_WEIGHTS
+    sums = _swept(classify, batch, cells, scatter, scale)
     if scale is None:
-        return Tally(sums.counts, sums.flags, None, sums.amounts)
+        return Tally(sums.counts, sums.flags, None)
     zeros = jnp.zeros((cells,), jnp.uint32)
     return Tally(zeros, sums.flags, from_limbs(sums.limbs, scale))
+
+
+def tally_pairs(classify: Classify, batch: Batch, *, cells: int) -> jax.Array:
+    """Counts rows and sums their amounts, by cell.
+
+    Args:
+      classify: Maps blocks of `batch` to `Rows` with amounts; all flags are of rows
+        that are dropped, and exclude each other.
+      batch: A pytree of arrays, all of one shape `(rows, ...)`.
+      cells: The number of cells, more than a handful.
+
+    Returns:
+      Words `(2, cells + 1 + flags, 2)`: of rows and of amounts. Behind the cells come a
+      0 and the rows with each flag.
+    """
+    sums = _swept(classify, batch, cells, SCATTER_PAIRS)
+    if sums.pairs is None:
+        raise AssertionError("rows with amounts make pairs")
+    return sums.pairs
+
+
+def add_pairs_of(
+    words: jax.Array, classify: Classify, batch: Batch, *, cells: int
+) -> jax.Array:
+    """Words as of `tally_pairs` with a batch added; a small one touches its cells only.
+
+    Args:
+      words: `(2, width, 2)`, with a width of at least `cells + 1` and the flags.
+      classify: As for `tally_pairs`.
+      batch: As for `tally_pairs`.
+      cells: The number of cells.
+    """
+    lanes = lanes_of(jax.tree.leaves(batch))
+    size = jax.tree.leaves(batch)[0].size
+    if size * TOUCH_COST > cells or lanes.number > 1 or lanes.mesh is not None:
+        sums = tally_pairs(classify, batch, cells=cells)
+        rest = words.shape[1] - sums.shape[1]
+        return add_counts(words, jnp.pad(sums, ((0, 0), (0, rest), (0, 0))))
+    index, amount, counts = place_pairs(_block(classify(batch), None), cells)
+    # In the flat array the low words come first, each row's count before its amount.
+    place = jnp.concatenate([2 * index, 2 * index + 1])
+    value = jnp.concatenate([counts.astype(jnp.uint32), amount.astype(jnp.uint32)])
+    flat = words.reshape(-1).at[place].add(value, mode="promise_in_bounds")
+    # Rows of one cell read the same words, so that all write the same; in one scatter,
+    # or XLA would copy the array between two.
+    above = place + words[0].size
+    carried = carry(jnp.stack([flat[place], flat[above]])).reshape(-1)
+    both = jnp.concatenate([place, above])
+    flat = flat.at[both].set(carried, mode="promise_in_bounds")
+    return flat.reshape(words.shape)
 
 
 def present(weight: jax.Array | None, keep: jax.Array | None) -> jax.Array | None:
@@ -148,6 +186,25 @@ def _with_padding(
     return padded, (real, jax.tree.map(lambda x: jnp.pad(x, fill), batch))
 
 
+def _swept(
+    classify: Classify,
+    batch: Batch,
+    cells: int,
+    scatter: Form,
+    scale: jax.Array | None = None,
+) -> Sums:
+    """The sums of all lanes; where cells are many, in this form of a scatter."""
+    lanes = lanes_of(jax.tree.leaves(batch))
+    typed = lanes.mesh is not None
+    sweep = partial(_lane, cells=cells, scatter=scatter, scale=scale, typed=typed)
+    # An Explicit axis of size 1 is one lane, and still part of every type.
+    if not (lanes.number > 1 or typed) or not _rows(batch):
+        return sweep(classify, batch)
+    classify, batch = _with_padding(classify, batch, lanes.number)
+    batch = jax.tree.map(partial(split, lanes=lanes), batch)
+    return added_up(jax.vmap(partial(sweep, classify))(batch))
+
+
 # --- one lane ------------------------------------------------------------------------
 
 
@@ -166,18 +223,22 @@ def _sweep(
     form: Form, classify: Classify, cells: int, scale: jax.Array | None
 ) -> _Sweep:
     def add(raw: Any, batch: Batch) -> Any:
-        rows = classify(batch)
-        cell = rows.cell.reshape(-1)
-        # A flag that is False whatever the data still has to have the data's sharding.
-        never = cell != cell
-        flags = [x.reshape(-1) | never for x in rows.flags]
-        halves = None
-        if scale is not None and rows.weight is not None:
-            halves = to_halves(rows.weight.reshape(-1), scale)
-        amount = None if rows.amount is None else rows.amount.reshape(-1)
-        return form.add(raw, Block(cell, halves, flags, amount), cells)
+        return form.add(raw, _block(classify(batch), scale), cells)
 
     return _Sweep(add, lambda raw: form.finish(raw, cells))
+
+
+def _block(rows: Rows, scale: jax.Array | None) -> Block:
+    """Rows as vectors, their weights as integers."""
+    cell = rows.cell.reshape(-1)
+    # A flag that is False whatever the data still has to have the data's sharding.
+    never = cell != cell
+    flags = [x.reshape(-1) | never for x in rows.flags]
+    halves = None
+    if scale is not None and rows.weight is not None:
+        halves = to_halves(rows.weight.reshape(-1), scale)
+    amount = None if rows.amount is None else rows.amount.reshape(-1)
+    return Block(cell, halves, flags, amount)
 
 
 def _lane(
@@ -185,8 +246,8 @@ def _lane(
     batch: Batch,
     *,
     cells: int,
+    scatter: Form,
     scale: jax.Array | None,
-    amounts: bool,
     typed: bool,
 ) -> Sums:
     """Sweeps the rows of one lane in the form that suits the backend.
@@ -194,21 +255,26 @@ def _lane(
     Where the sharding is part of the types (Explicit axes) the lanes are a `vmap` that
     cannot hold the second one of `_at_once`.
     """
-    many = SCATTER_COUNTS if scale is None else SCATTER_WEIGHTS
-    forms = REDUCE, SCATTER_AMOUNTS if amounts else many, PRODUCT
-    reduce, scatter, product = (_sweep(f, classify, cells, scale) for f in forms)
     first = jax.tree.leaves(batch)[0]
-    if cells <= FEW_CELLS and first.ndim == 1 and not amounts:
+    if scatter is SCATTER_PAIRS and first.size > WIDE_ROWS:
+        again = partial(
+            _lane, classify, cells=cells, scatter=scatter, scale=scale, typed=typed
+        )
+        half = _rows(batch) // 2
+        halves = (lambda x: x[:half]), (lambda x: x[half:])
+        return add(*(again(jax.tree.map(part, batch)) for part in halves))
+    reduce, many, product = (
+        _sweep(form, classify, cells, scale) for form in (REDUCE, scatter, PRODUCT)
+    )
+    if cells <= FEW_CELLS and first.ndim == 1:
         return _in_turn(reduce, batch, REDUCE_ROWS)
     if first.size <= BLOCK_ROWS:
-        ways = {"tpu": product.whole, "default": scatter.whole}
+        ways = {"tpu": product.whole, "default": many.whole}
     else:
         ways = {
-            "cpu": partial(_in_turn, scatter, limit=BLOCK_ROWS),
+            "cpu": partial(_in_turn, many, limit=BLOCK_ROWS),
             "tpu": partial(_in_turn, product, limit=BLOCK_ROWS),
-            "default": partial(
-                _in_turn if typed else _at_once, scatter, limit=BLOCK_ROWS
-            ),
+            "default": partial(_in_turn if typed else _at_once, many, limit=BLOCK_ROWS),
         }
     sums: Sums = lax.platform_dependent(batch, **ways)
     return sums

@@ -85,9 +85,16 @@ def cumulative_words(words: jax.Array, *, reverse: bool = False) -> jax.Array:
 
     A low word of 21 bits is summed as 10 and 11 bits, so that no sum can wrap.
     """
+    parts = _parts(words)
+    return _from_parts(lax.cumsum(parts, axis=parts.ndim - 1, reverse=reverse))
+
+
+def _parts(words: jax.Array) -> jax.Array:
     words = carry(words)
-    parts = jnp.stack([words[0] & 1023, words[0] >> 10, words[1]])  # (3, ..., n)
-    parts = lax.cumsum(parts, axis=parts.ndim - 1, reverse=reverse)
+    return jnp.stack([words[0] & 1023, words[0] >> 10, words[1]])  # (3, ..., n)
+
+
+def _from_parts(parts: jax.Array) -> jax.Array:
     middle = parts[1] + (parts[0] >> 10)
     low = (parts[0] & 1023) | ((middle & 2047) << 10)
     return jnp.stack([low, parts[2] + (middle >> 11)])
@@ -172,9 +179,10 @@ def _running(x: jax.Array, *, reverse: bool = False) -> jax.Array:
 
 
 def added(x: jax.Array, axis: int) -> jax.Array:
-    """Words or two-floats, added up along an axis of at most 2047 (not the first)."""
+    """Words or two-floats, added up along an axis that is not the first."""
+    axis %= x.ndim
     if x.dtype == jnp.uint32:
-        return carry(jnp.sum(carry(x), axis=axis, dtype=x.dtype))
+        return _from_parts(jnp.sum(_parts(x), axis=axis, dtype=x.dtype))
     cells = jnp.moveaxis(x, axis, 0)
     total: jax.Array = lax.fori_loop(
         1, cells.shape[0], lambda i, total: add_two_floats(total, cells[i]), cells[0]

@@ -30,6 +30,7 @@ _OCTAVE = 1 << 23
 _OCTAVES, _HIGH_OCTAVES = 126, 25  # of all normal s, and of all 1 - s
 _SCALES = 1, 4, 16, 128  # of logits
 _TAIL_OCTAVES = 121  # from 128 to infinity
+_ENDS = np.asarray([-np.inf, np.inf], np.float32)
 
 
 class ScoreCells(NamedTuple):
@@ -40,20 +41,24 @@ class ScoreCells(NamedTuple):
 
     @property
     def top(self) -> int:
-        """The highest level, that of a score of 1."""
-        return (self.number - 1) * LEVELS
+        """The highest level inside, which a score of 1 alone reaches."""
+        return (self.number - (1 if self.logits else 3)) * LEVELS
 
     def place(self, score: jax.Array) -> tuple[jax.Array, jax.Array]:
         """The cell of each float32 score, increasing, and the level inside it; int32.
 
-        What lies outside goes into the first and the last cell.
+        Without logits, the first cell is for scores below 0 and the last for those
+        above 1.
         """
         level = self._level(score, jnp)
         return level >> LEVEL_BITS, level & (LEVELS - 1)
 
     def _level(self, score: Any, xp: ModuleType) -> Any:
-        level = (self._logit_level if self.logits else self._share_level)(score, xp)
-        return xp.clip(level, 0, self.top)
+        if self.logits:
+            return xp.clip(self._logit_level(score, xp), 0, self.top)
+        inside = xp.clip(self._share_level(score, xp), 0, self.top) + np.int32(LEVELS)
+        above = xp.where(score > 1, np.int32(self.top + 2 * LEVELS - 1), inside)
+        return xp.where(score < 0, np.int32(0), above)
 
     def _share_level(self, score: Any, xp: ModuleType) -> Any:
         """Even steps, steps of each octave of s, and of each octave of 1 - s."""
@@ -94,8 +99,7 @@ class ScoreCells(NamedTuple):
     @functools.cache  # noqa: B019
     def distinct(self) -> np.ndarray:
         """How many float32 scores there are in each cell."""
-        ends = (-np.inf, np.inf) if self.logits else (0.0, 1.0)
-        first, last = _to_rank(np.asarray(ends, np.float32))
+        first, last = _to_rank(_ENDS)
         ranks = np.concatenate([[first], self._first_ranks(), [last + 1]])
         return np.diff(ranks).astype(np.float32)
 
@@ -105,8 +109,7 @@ class ScoreCells(NamedTuple):
             result: np.ndarray = cell >= np.arange(1, self.number)
             return result
 
-        ends = (-np.inf, np.inf) if self.logits else (0.0, 1.0)
-        return _bisect(reached, *_to_rank(np.asarray(ends, np.float32)))
+        return _bisect(reached, *_to_rank(_ENDS))
 
 
 def _shift(cells: float, octaves: int) -> int:

@@ -17,11 +17,12 @@ from jax.typing import ArrayLike
 from jaxmetrics import checks
 from jaxmetrics.binary import Entries, entries_of, never, rows_of, widened
 from jaxmetrics.checks import Mismatch, WrongKind
-from jaxmetrics.histogram import Rows, Tally, tally
+from jaxmetrics.histogram import Rows, Tally, add_pairs_of, tally, tally_pairs
 from jaxmetrics.lanes import as_rows
 from jaxmetrics.limbs import max_weight
 from jaxmetrics.metric import Accumulator
 from jaxmetrics.numerics import (
+    add_counts,
     added,
     cumulative_two_floats,
     divide,
@@ -35,17 +36,22 @@ __all__ = ["ScoreHistogram"]
 
 CELLS = 2**14 - 1  # of all classes together; with weights, 64 bytes each: 1 MiB
 LEAST_CELLS = 255  # of one class
+_FLAGS = 3
 
 
 class ScoreData(NamedTuple):
     """What `ScoreHistogram` keeps, packed into one or two leaves.
 
-    Tables `(classes, 2, cells)`, flattened: class, label, cell. One of rows, and one of
-    their offsets; then, of the counts, the three flags, and of the weights the sum of
-    squares for each class and label.
+    Cells of a table `(classes, 2, cells)`, flattened: class, label, cell of the score.
+    Of each the rows and the sum of their levels inside the cell. Behind the table comes
+    a 0, and then the flags: rows with NaN, rows with bad labels or weights, and rows
+    with weights whose score is outside [0, 1].
+
+    Rows with weights are summed apart: `(2, classes, 2, cells)`, the weights and then
+    their offsets as shares of the cell; and the squares by class and label.
     """
 
-    counts: jax.Array  # uint32 (2, 2 * table + 3): exact words
+    counts: jax.Array  # uint32 (2, table + 4, 2): exact words
     weights: jax.Array | None  # float32 (2, 2 * table + 2 * classes): two-floats
 
 
@@ -111,10 +117,10 @@ class ScoreHistogram(Accumulator):
     def empty(self) -> ScoreData:
         """Nothing seen."""
         table, labels = math.prod(self._shape), math.prod(self._shape[:2])
-        weights = (
-            jnp.zeros((2, 2 * table + labels), jnp.float32) if self.weighted else None
-        )
-        return ScoreData(jnp.zeros((2, 2 * table + 3), jnp.uint32), weights)
+        counts = jnp.zeros((2, table + 1 + _FLAGS, 2), jnp.uint32)
+        if not self.weighted:
+            return ScoreData(counts, None)
+        return ScoreData(counts, jnp.zeros((2, 2 * table + labels), jnp.float32))
 
     def measure(
         self,
@@ -133,30 +139,44 @@ class ScoreHistogram(Accumulator):
           mask: Boolean, as `sample_weight`; True keeps. What is masked may hold NaN.
         """
         entries = self._entries(y_true, y_pred, sample_weight, mask)
-        cells = math.prod(self._shape)
         if entries.weight is None:
-            sums = tally(self._rows, entries, cells=cells, amounts=True)
-            tables: list[Any] = [words_from_counts(sums.counts), sums.amounts]
-            weights = self.empty().weights
-        else:
-            scale = max_weight(entries.weight, entries.keep)
-            sums = tally(self._rows, entries, cells=cells, scale=scale)
-            tables = [jnp.zeros((2, 2 * cells), jnp.uint32)]
-            parts = [
-                sums,
-                tally(self._offset_rows, entries, cells=cells, scale=scale),
-                self._squares(entries),
-            ]
-            weights = jnp.concatenate([jnp.stack(x.weighed) for x in parts], axis=1)
-        tables.append(words_from_counts(sums.flags))
-        return ScoreData(jnp.concatenate(tables, axis=1), weights)
+            return ScoreData(self._counted(entries), self.empty().weights)
+        return self._weighed(entries)
+
+    def extend(self, data: ScoreData, *args: Any, **kwargs: Any) -> ScoreData:
+        """As `combine` with `measure`; what a batch cannot change is not touched."""
+        self.check_call(args, kwargs)
+        entries = self._entries(*args, **kwargs)
+        if entries.weight is not None:
+            both: ScoreData = self.combine(data, self._weighed(entries))
+            return both
+        cells = math.prod(self._shape)
+        counts = add_pairs_of(data.counts, self._pair_rows, entries, cells=cells)
+        return ScoreData(counts, data.weights)
+
+    def _counted(self, entries: Entries) -> jax.Array:
+        """Words of a batch without weights."""
+        pairs = tally_pairs(self._pair_rows, entries, cells=math.prod(self._shape))
+        return jnp.pad(pairs, ((0, 0), (0, 1), (0, 0)))
+
+    def _weighed(self, entries: Entries) -> ScoreData:
+        """The sums of a batch with weights."""
+        cells = math.prod(self._shape)
+        weight: Any = entries.weight
+        scale = max_weight(weight, entries.keep)
+        sums = tally(self._rows, entries, cells=cells, scale=scale)
+        offsets = tally(self._offset_rows, entries, cells=cells, scale=scale)
+        parts = [jnp.stack(x.weighed) for x in (sums, offsets, self._squares(entries))]
+        flags = words_from_counts(sums.flags)
+        counts = self.empty().counts.at[:, -_FLAGS:, 0].set(flags)
+        return ScoreData(counts, jnp.concatenate(parts, axis=1))
 
     def _entries(
         self,
         y_true: ArrayLike,
         y_pred: ArrayLike,
-        sample_weight: ArrayLike | None,
-        mask: ArrayLike | None,
+        sample_weight: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
     ) -> Entries:
         """The batch as rows."""
         if sample_weight is not None and not self.weighted:
@@ -179,13 +199,17 @@ class ScoreHistogram(Accumulator):
         return rows
 
     def _rows(self, entries: Entries) -> Rows:
-        """The cell of each entry and its offset inside."""
+        """The cell of each entry and the level inside."""
         score = widened(entries.pred)
-        outside = (score < 0) | (score > 1)
-        unusual = never(entries.pred) if self.from_logits else outside
-        cell, offset = self.cells.place(score)
+        unusual = never(score) if self.from_logits else (score < 0) | (score > 1)
+        cell, level = self.cells.place(score)
         places = self.cells.number
-        return rows_of(entries, cell, unusual, places=places, amount=offset)
+        return rows_of(entries, cell, unusual, places=places, amount=level)
+
+    def _pair_rows(self, entries: Entries) -> Rows:
+        """The same; what is outside [0, 1] is told by its cell."""
+        rows = self._rows(entries)
+        return rows._replace(flags=rows.flags[:2])
 
     def _offset_rows(self, entries: Entries) -> Rows:
         """The same, each weight times the offset as a share of the cell."""
@@ -208,7 +232,14 @@ class ScoreHistogram(Accumulator):
 
     def flags(self, data: ScoreData) -> jax.Array:
         """Words of the bad-value counters."""
-        return data.counts[:, -3:]
+        rows = data.counts[..., 0]
+        flags = rows[:, -_FLAGS:]
+        if self.from_logits:
+            return flags
+        table = rows[:, : -1 - _FLAGS].reshape(2, -1, self.cells.number)
+        ends = jnp.concatenate([table[..., 0], table[..., -1]], axis=1)
+        unusual = add_counts(flags[:, 2], added(ends, 1))
+        return flags.at[:, 2].set(unusual)
 
     def value(self, data: ScoreData) -> Ranks:
         """The sums by cell."""
@@ -238,15 +269,16 @@ class ScoreHistogram(Accumulator):
         Of rows and of their offsets; class, label, cell. The squares, by class and
         label, are `(2, classes, 2)`. No classes where there are none, or if pooled.
         """
+        table = math.prod(self._shape)
         shape = 2, 2, *self._shape
-        table = math.prod(shape[1:])
+        words = data.counts[:, :table].reshape(2, *self._shape, 2)
+        words = jnp.moveaxis(words, -1, 1)
         weights = data.weights
         if weights is None:
-            labels = math.prod(self._shape[:2])
-            weights = jnp.zeros((2, table + labels), jnp.float32)
-        words = data.counts[:, :table].reshape(shape)
-        squares = weights[:, table:].reshape(2, *self._shape[:2])
-        weights = weights[:, :table].reshape(shape)
+            size = 2 * table + math.prod(self._shape[:2])
+            weights = jnp.zeros((2, size), jnp.float32)
+        squares = weights[:, 2 * table :].reshape(2, *self._shape[:2])
+        weights = weights[:, : 2 * table].reshape(shape)
         if pooled:
             return added(words, 2), added(weights, 2), added(squares, 1)
         if self.num_classes is None:

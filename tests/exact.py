@@ -85,7 +85,7 @@ def ranks(cells: int) -> Callable[..., Any]:
 
     def reference(*, y_true: Any, y_pred: Any, weight: Any) -> Any:
         weight = np.broadcast_to(np.float64(weight), y_true.shape)
-        cell = [cell_of(float(s), cells) for s in y_pred]
+        cell = [cell_of(float(s), cells - 2) + 1 for s in y_pred]
         sums = np.zeros((2, cells))
         np.add.at(sums, (np.int32(y_true), cell), weight)
         above = np.cumsum(sums[:, ::-1], axis=1)[:, ::-1] - sums
