@@ -66,6 +66,14 @@ from jaxmetrics.curves import (
     ROCPoints as ROCPoints,
 )
 
+# Exact areas, of arrays and of a sample that is kept
+from jaxmetrics.exact import (
+    ExactAUROC as ExactAUROC,
+    ExactAveragePrecision as ExactAveragePrecision,
+    auroc as auroc,
+    average_precision as average_precision,
+)
+
 # Their harmonic means
 from jaxmetrics.f_scores import F1Score as F1Score, FBetaScore as FBetaScore
 
@@ -97,6 +105,9 @@ from jaxmetrics.ranks import Ranks as Ranks
 
 # The base of ratio metrics of one's own
 from jaxmetrics.ratios import ConfusionMetric as ConfusionMetric
+
+# The rows themselves
+from jaxmetrics.sample import Sample as Sample, Scored as Scored
 from jaxmetrics.scores import ScoreHistogram as ScoreHistogram
 
 # The state record
@@ -116,6 +127,8 @@ __all__ = [
     "ConfusionMetric",
     "Count",
     "Counts",
+    "ExactAUROC",
+    "ExactAveragePrecision",
     "F1Score",
     "FBetaScore",
     "FalseDiscoveryRate",
@@ -151,6 +164,8 @@ __all__ = [
     "TruePositives",
     "Validity",
     "WeightedSum",
+    "auroc",
+    "average_precision",
     "divide",
     "even_thresholds",
     "merge_processes",

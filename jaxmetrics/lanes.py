@@ -17,7 +17,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxmetrics.checks import Mismatch
 
-__all__ = ["Lanes", "as_rows", "lanes_of", "require_alike", "split"]
+__all__ = ["Lanes", "as_rows", "gathered", "lanes_of", "require_alike", "split"]
 
 Batch = TypeVar("Batch")
 
@@ -58,6 +58,20 @@ def as_rows(batch: Batch, classes: int | None = None) -> Batch:
     with jax.sharding.use_abstract_mesh(mesh):
         rows: Batch = jax.tree.map(flat, batch)
     return rows
+
+
+def gathered(batch: Batch) -> Batch:
+    """Rows as they are, but whole on every device where Explicit axes split them."""
+    leaves = jax.tree.leaves(batch)
+    mesh, _ = _explicit_axes(leaves)
+    if mesh is None:
+        return batch
+    with jax.sharding.use_abstract_mesh(mesh):
+        whole: Batch = jax.tree.map(
+            lambda x: jax.sharding.reshard(x, NamedSharding(mesh, PartitionSpec())),
+            batch,
+        )
+    return whole
 
 
 def require_alike(arrays: Sequence[jax.Array], *, whole_rows: bool = False) -> None:

@@ -266,6 +266,8 @@ class Accumulator(Metric):
     (uint32) and two-floats (float32), the rest is derived.
     """
 
+    keeps_rows: ClassVar[bool] = False  # in their order: states may differ, not values
+
     @property
     def accumulator(self) -> "Accumulator":
         """Itself."""

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-__all__ = ["AxisName", "reduce_over"]
+__all__ = ["AxisName", "place_in_rank_order", "reduce_over"]
 
 Data = TypeVar("Data")
 AxisName = str | tuple[str, ...]
@@ -52,6 +52,40 @@ def reduce_over(
     whole = [next(reduced[not _is_additive(x)]) for x in leaves]
     result: Data = jax.tree.unflatten(treedef, whole)
     return result
+
+
+def place_in_rank_order(
+    rows: jax.Array, filled: jax.Array, counts: jax.Array, axis_name: AxisName
+) -> tuple[jax.Array, jax.Array]:
+    """The first columns of every device, one device's behind the other's.
+
+    Each device moves its own to where they belong, and their bits are added: as many
+    bytes as one device has, and one all-reduce.
+
+    Args:
+      rows: `(..., capacity)`; what does not fit is dropped.
+      filled: How many columns are to be kept, from the first on; int32.
+      counts: Words, which are added.
+      axis_name: As for `reduce_over`.
+
+    Returns:
+      The rows, 0 where there are none, and the sums of the words.
+    """
+    axes = _unreduced((rows, counts), axis_name)
+    if not axes:
+        return rows, counts
+    rows, filled, counts = (_as_varying(x, axes) for x in (rows, filled, counts))
+    rank, ranks = lax.axis_index(axes), lax.axis_size(axes)
+    each = lax.iota(jnp.int32, ranks)
+    numbers = lax.psum(jnp.where(each == rank, filled, jnp.zeros_like(filled)), axes)
+    start = jnp.sum(jnp.where(each < rank, numbers, jnp.zeros_like(numbers)))
+    capacity = rows.shape[-1]
+    own = lax.iota(jnp.int32, capacity)
+    place = jnp.where(own < filled, start + own, jnp.full_like(own, capacity))
+    bits = lax.bitcast_convert_type(rows, jnp.uint32)
+    moved = jnp.zeros_like(bits).at[..., place].set(bits, mode="drop")
+    moved, counts = lax.psum((moved, counts), axes)
+    return lax.bitcast_convert_type(moved, rows.dtype), counts
 
 
 def _is_additive(leaf: jax.Array) -> bool:

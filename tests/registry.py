@@ -515,6 +515,15 @@ CASES = [
         ),
     ),
     Case(jm.ScoreHistogram(255), BINARY, exact.ranks(255)),
+    # Exact areas
+    *(
+        Case(kind(1024), batches, exact.scored(of, average="micro"))
+        for kind, of in (
+            (jm.ExactAUROC, exact.auroc),
+            (jm.ExactAveragePrecision, exact.average_precision),
+        )
+        for batches in (LOGITS, BY_CLASS)
+    ),
     # Values at a fixed point
     *(
         Case(metric, BINARY, partial(reference, place=place))

@@ -24,6 +24,8 @@ METRICS = jm.Collection(
     precision=jm.Precision(),
     curve=jm.ROCCurve(num_thresholds=9),
     auc=jm.AUC(num_thresholds=9).with_inputs(sample_weight="weight"),
+    auroc=jm.AUROC(num_cells=15),
+    weighted_auroc=jm.AUROC(num_cells=15).with_inputs(sample_weight="weight"),
     loss=jm.Mean().with_inputs(values="loss", sample_weight="weight"),
 )
 ROWS = 64
@@ -445,6 +447,7 @@ COLLECTIVE = re.compile(
     r"= (\S.*?) ((?:ragged-)?all-[a-z-]+|reduce-scatter|collective-[a-z]+)(?:-start)?\("
 )
 BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "s32": 4, "u32": 4, "f32": 4}
+BYTES |= {"u64": 8}
 
 
 def collectives(compiled):
