@@ -29,6 +29,19 @@ from jaxmetrics.areas import (
     PartialAUROC as PartialAUROC,
 )
 
+# Areas under curves at a few thresholds
+from jaxmetrics.auc import AUC as AUC
+
+# Best and equal points of curves
+from jaxmetrics.best_points import (
+    BestFBetaScore as BestFBetaScore,
+    EqualErrorRate as EqualErrorRate,
+    Gain as Gain,
+    KolmogorovSmirnov as KolmogorovSmirnov,
+    Lift as Lift,
+    YoudenIndex as YoudenIndex,
+)
+
 # Several metrics as one
 from jaxmetrics.collection import Collection as Collection
 
@@ -54,12 +67,12 @@ from jaxmetrics.confusion import (
 # Their accumulator
 from jaxmetrics.counts import (
     ConfusionCounts as ConfusionCounts,
-    Counts as Counts,
 )
 
-# Curves and their areas
+# Curves
 from jaxmetrics.curves import (
-    AUC as AUC,
+    DETCurve as DETCurve,
+    DETPoints as DETPoints,
     PrecisionRecallCurve as PrecisionRecallCurve,
     PrecisionRecallPoints as PrecisionRecallPoints,
     ROCCurve as ROCCurve,
@@ -77,6 +90,9 @@ from jaxmetrics.exact import (
 # Their harmonic means
 from jaxmetrics.f_scores import F1Score as F1Score, FBetaScore as FBetaScore
 
+# The threshold of the best of a statistic
+from jaxmetrics.grids import OperatingThreshold as OperatingThreshold
+
 # Batches of a fixed size, and several processes
 from jaxmetrics.hosts import merge_processes as merge_processes, pad_batch as pad_batch
 
@@ -93,7 +109,6 @@ from jaxmetrics.numerics import divide as divide
 
 # The best of one statistic where another is at least a target
 from jaxmetrics.operating_points import (
-    OperatingThreshold as OperatingThreshold,
     PrecisionAtRecall as PrecisionAtRecall,
     RecallAtPrecision as RecallAtPrecision,
     SensitivityAtSpecificity as SensitivityAtSpecificity,
@@ -105,9 +120,6 @@ from jaxmetrics.ranks import Ranks as Ranks
 
 # The base of ratio metrics of one's own
 from jaxmetrics.ratios import ConfusionMetric as ConfusionMetric
-
-# The rows themselves
-from jaxmetrics.sample import Sample as Sample, Scored as Scored
 from jaxmetrics.scores import ScoreHistogram as ScoreHistogram
 
 # The state record
@@ -116,17 +128,24 @@ from jaxmetrics.state import State as State
 # Thresholds
 from jaxmetrics.thresholds import even_thresholds as even_thresholds
 
+# The four counts
+from jaxmetrics.totals import Counts as Counts
+
 __all__ = [
     "AUC",
     "AUROC",
     "Accumulator",
     "AveragePrecision",
+    "BestFBetaScore",
     "BinaryAccuracy",
     "Collection",
     "ConfusionCounts",
     "ConfusionMetric",
     "Count",
     "Counts",
+    "DETCurve",
+    "DETPoints",
+    "EqualErrorRate",
     "ExactAUROC",
     "ExactAveragePrecision",
     "F1Score",
@@ -137,6 +156,9 @@ __all__ = [
     "FalseOmissionRate",
     "FalsePositiveRate",
     "FalsePositives",
+    "Gain",
+    "KolmogorovSmirnov",
+    "Lift",
     "Mean",
     "Metric",
     "NegativePredictiveValue",
@@ -164,6 +186,7 @@ __all__ = [
     "TruePositives",
     "Validity",
     "WeightedSum",
+    "YoudenIndex",
     "auroc",
     "average_precision",
     "divide",

@@ -26,7 +26,7 @@ from typing import Any, ClassVar
 import jax
 
 from jaxmetrics import checks
-from jaxmetrics.counts import ConfusionCounts, Counts, CountsData
+from jaxmetrics.counts import ConfusionCounts, CountsData
 from jaxmetrics.metric import Readout
 from jaxmetrics.numerics import divide, read_count
 from jaxmetrics.ratios import (
@@ -39,6 +39,7 @@ from jaxmetrics.ratios import (
     recall,
     specificity,
 )
+from jaxmetrics.totals import Counts
 
 __all__ = [
     "BinaryAccuracy",

@@ -30,8 +30,6 @@ from jaxmetrics.metric import Accumulator
 from jaxmetrics.numerics import (
     add_batch,
     add_pairs,
-    cumulative_two_floats,
-    cumulative_words,
     read_count,
     words_from_counts,
 )
@@ -41,26 +39,9 @@ from jaxmetrics.thresholds import (
     normal_grid,
     thresholds_below,
 )
+from jaxmetrics.totals import Counts, four_counts
 
-__all__ = ["ConfusionCounts", "Counts"]
-
-
-class Counts(NamedTuple):
-    """What a formula sees: the four counts, weights included, as floats.
-
-    Each has the shape of the thresholds (none for a single one), then of the classes
-    (none without `num_classes`).
-    """
-
-    true_positives: jax.Array
-    false_positives: jax.Array
-    true_negatives: jax.Array
-    false_negatives: jax.Array
-
-    @property
-    def total(self) -> jax.Array:
-        """All rows."""
-        return sum(self[1:], self[0])
+__all__ = ["ConfusionCounts"]
 
 
 class CountsData(NamedTuple):
@@ -298,22 +279,19 @@ class ConfusionCounts(Accumulator):
     def totals(self, data: CountsData) -> tuple[jax.Array, jax.Array]:
         """Words and two-floats of the four counts, each `(2, 4, thresholds, classes)`.
 
-        In the order of `Counts`. Sums of cells and never differences, so exact counts
-        stay exact and weights lose nothing.
+        In the order of `Counts`.
         """
-        return tuple(
-            _four_counts(x, running)
-            for x, running in zip(
-                self.tables(data),
-                (cumulative_words, cumulative_two_floats),
-                strict=True,
-            )
-        )  # type: ignore[return-value]
+        return four_counts(*self.tables(data))
 
     def value(self, data: CountsData) -> Counts:
         """The four counts as floats, thresholds increasing."""
         words, weights = self.totals(data)
         return Counts(*self.squeezed(read_count(words, weights, None)))
+
+    def at_thresholds(self, data: CountsData) -> Counts:
+        """The same, with the axis of thresholds even for a single one."""
+        c = self.value(data)
+        return Counts(*(x[None] for x in c)) if self.grid_size == 1 else c
 
     def order(self, thresholds: tuple[float, ...]) -> np.ndarray:
         """Where these thresholds are on the sorted grid."""
@@ -324,14 +302,6 @@ class ConfusionCounts(Accumulator):
         if self.num_classes is None:
             x = x[..., 0]
         return x[:, 0] if x.shape[1] == 1 else x
-
-
-def _four_counts(x: jax.Array, running: Any) -> jax.Array:
-    """Counts above and up to each threshold, from cells `(2, classes, 2, places)`."""
-    above = running(x, reverse=True)[..., 1:]  # (2, classes, 2, thresholds)
-    up_to = running(x)[..., :-1]
-    four = [above[..., 1, :], above[..., 0, :], up_to[..., 0, :], up_to[..., 1, :]]
-    return jnp.swapaxes(jnp.stack(four, axis=1), -1, -2)
 
 
 def _nan_where_any(pred: jax.Array, keep: jax.Array | None) -> jax.Array:

@@ -1,14 +1,9 @@
-"""Areas under curves, and the curves themselves.
+"""Curves over the thresholds, ends included: "everything" and "nothing is positive".
 
-All are read from `ConfusionCounts` at a grid of thresholds; with the default grid they
-share one state. A threshold at or below every score ("everything is positive") and one
-above ("nothing is") end the curves, so that scores of exactly 0 and 1 count.
-
-A binned area is as good as its grid: where scores crowd between two thresholds, it is
-not. `summation_method` "minoring" and "majoring" bound the error.
+Unless they are given thresholds, they read `ScoreHistogram` and share the state of
+`AUROC`: the exact curves at each of its 16,382 thresholds.
 """
 
-import math
 from dataclasses import KW_ONLY
 from typing import Any, NamedTuple
 
@@ -17,252 +12,24 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmetrics import checks
-from jaxmetrics.checks import Mismatch, WrongKind
-from jaxmetrics.counts import ConfusionCounts, Counts
-from jaxmetrics.metric import Readout
-from jaxmetrics.numerics import divide, float_dtype
-from jaxmetrics.ratios import false_positive_rate, precision, recall
-from jaxmetrics.thresholds import EvenGrid
+from jaxmetrics.grids import GridReadout, even_grid, with_ends
+from jaxmetrics.numerics import float_dtype
+from jaxmetrics.ratios import (
+    false_negative_rate,
+    false_positive_rate,
+    precision,
+    recall,
+)
+from jaxmetrics.totals import Counts
 
 __all__ = [
-    "AUC",
+    "DETCurve",
+    "DETPoints",
     "PrecisionRecallCurve",
     "PrecisionRecallPoints",
     "ROCCurve",
     "ROCPoints",
 ]
-
-
-def _grid(num_thresholds: int, thresholds: Any) -> Any:
-    """What `ConfusionCounts` takes: an even grid by its number, others as they are."""
-    return EvenGrid(num_thresholds) if thresholds is None else thresholds
-
-
-_METHODS = ("interpolation", "minoring", "majoring")
-
-# --- areas ---------------------------------------------------------------------------
-
-
-class AUC(Readout):
-    """The area under the ROC, precision-recall or precision-recall-gain curve.
-
-    The counts at T thresholds give points of the curve; the area between two points is
-    summed by one of three rules. In [0, 1]; higher is better; 0.5 is a coin under ROC.
-
-    * ROC: `sum_i (FPR_i - FPR_{i+1}) * m(TPR_i, TPR_{i+1})`, with `m` the mean
-      (interpolation), the minimum (minoring) or the maximum (majoring).
-    * PR: with interpolation, true positives are taken to grow linearly with all
-      positives between two points, and precision follows (Davis and Goadrich). The
-      others are `sum_i (R_i - R_{i+1}) * m(P_i, P_{i+1})`.
-    * PRGAIN: as ROC, over recall gain `1 - (P/N) FN/TP` and precision gain
-      `1 - (P/N) FP/TP`, with P and N the numbers of positives and negatives.
-
-    The area is that of the binned scores. Where scores crowd between two thresholds it
-    can be far from the exact one: set `thresholds` where the scores are.
-
-    Args:
-      num_thresholds: How many evenly spaced thresholds, at least 2.
-      curve: "ROC", "PR" or "PRGAIN".
-      summation_method: "interpolation", "minoring" or "majoring".
-      thresholds: Thresholds in [0, 1] instead of the even ones; the two ends,
-        everything and nothing, are added.
-      multi_label: Areas of each label of `(rows, num_labels)`, averaged. Without it,
-        all entries count as one binary problem.
-      num_labels: The number of labels; needed with `multi_label`, and with
-        `label_weights` without it.
-      label_weights: One weight of at least 0 for each label: of its area in the
-        average with `multi_label`, of its entries otherwise.
-      from_logits: Scores are logits, and pass through a sigmoid first.
-      zero_division: The area where it does not exist, NaN unless given: without
-        positives, and under ROC and PRGAIN without negatives. Labels without an area
-        are left out of the average, unless this is a number.
-      name: What errors call the metric.
-      dtype: A float dtype for the result.
-
-    Example:
-      >>> import jaxmetrics as jm
-      >>> print(
-      ...     jm.AUC(num_thresholds=3)(y_true=[0, 0, 1, 1], y_pred=[0, 0.5, 0.3, 0.9])
-      ... )
-      0.75
-
-    References:
-      Keras, `keras.metrics.AUC`; Davis and Goadrich (2006), The relationship between
-      precision-recall and ROC curves; Flach and Kull (2015), Precision-recall-gain
-      curves.
-    """
-
-    num_thresholds: int = 200
-    curve: str = "ROC"
-    summation_method: str = "interpolation"
-    _: KW_ONLY
-    thresholds: Any = None
-    multi_label: bool = False
-    num_labels: int | None = None
-    label_weights: Any = None
-    from_logits: bool = False
-    zero_division: float = math.nan
-
-    def checked(self) -> dict[str, Any]:
-        """Checks every option."""
-        curves = ("ROC", "PR", "PRGAIN")
-        options = {
-            "num_thresholds": checks.integer(self.num_thresholds, "num_thresholds", 2),
-            "curve": checks.choice(self.curve, "curve", curves),
-            "summation_method": checks.choice(
-                self.summation_method, "summation_method", _METHODS
-            ),
-            "multi_label": checks.boolean(self.multi_label, "multi_label"),
-            "num_labels": checks.optional_integer(self.num_labels, "num_labels", 1),
-            "zero_division": checks.number(
-                self.zero_division, "zero_division", nan=True
-            ),
-        }
-        if self.thresholds is not None:
-            options["thresholds"] = checks.fractions(self.thresholds, "thresholds")
-        if self.label_weights is not None:
-            options["label_weights"] = self._checked_label_weights()
-        elif self.multi_label and self.num_labels is None:
-            raise WrongKind(
-                "multi_label=True needs num_labels, the size of the last axis."
-            )
-        elif self.num_labels is not None and not self.multi_label:
-            raise Mismatch("num_labels needs multi_label=True or label_weights.")
-        return {**super().checked(), **options}
-
-    def _checked_label_weights(self) -> tuple[float, ...]:
-        weights = tuple(
-            checks.number(w, "label_weights")
-            for w in checks.numbers(self.label_weights, "label_weights")
-        )
-        if min(weights) < 0 or not 0 < sum(weights) < math.inf:
-            raise Mismatch(
-                f"label_weights must not be negative, infinite or all 0; got {weights}."
-            )
-        if self.num_labels is not None and len(weights) != self.num_labels:
-            raise Mismatch(
-                f"label_weights must hold num_labels={self.num_labels} weights; "
-                f"got {len(weights)}."
-            )
-        return weights
-
-    @property
-    def accumulator(self) -> ConfusionCounts:
-        """Counts on the grid, label by label where labels differ."""
-        labels = self.num_labels
-        if self.label_weights is not None:
-            labels = len(self.label_weights)
-        return ConfusionCounts(
-            _grid(self.num_thresholds, self.thresholds),
-            num_classes=labels,
-            from_logits=self.from_logits,
-        )
-
-    def formula(self, c: Counts) -> jax.Array:
-        """The area, or the average of the labels' areas."""
-        c = _with_ends(c, self.accumulator, inner_only=self.thresholds is None)
-        weights = None
-        if self.label_weights is not None:
-            weights = jnp.asarray(
-                np.asarray(self.label_weights), c.true_positives.dtype
-            )
-            if not self.multi_label:
-                c = Counts(*(jnp.sum(x * weights[None, :], axis=-1) for x in c))
-        area = self._area(c)
-        if not self.multi_label:
-            return area
-        weights = jnp.ones_like(area) if weights is None else weights
-        weights = jnp.where(jnp.isnan(area), jnp.zeros_like(weights), weights)
-        area = jnp.where(weights > 0, area, jnp.zeros_like(area))
-        return divide(jnp.sum(weights * area), jnp.sum(weights), self.zero_division)
-
-    def _area(self, c: Counts) -> jax.Array:
-        """The area, for each label, where it exists."""
-        positives = c.true_positives[0]
-        exists = positives > 0
-        if self.curve != "PR":
-            exists &= c.false_positives[0] > 0
-        if self.curve == "PR" and self.summation_method == "interpolation":
-            area = _interpolated_pr_area(c)
-        else:
-            area = _summed_area(*_CURVES[self.curve](c), self.summation_method)
-        return jnp.where(exists, area, jnp.asarray(self.zero_division, area.dtype))
-
-
-def _with_ends(c: Counts, accumulator: ConfusionCounts, *, inner_only: bool) -> Counts:
-    """Counts with the ends added: at index 0 everything is positive, at -1 nothing.
-
-    The even grid's own first and last threshold, 0 and 1, give way to the ends.
-    """
-    if accumulator.grid_size == 1:
-        c = Counts(*(x[None] for x in c))
-    positives, negatives = (
-        c.true_positives + c.false_negatives,
-        c.false_positives + c.true_negatives,
-    )
-    positives, negatives = positives[:1], negatives[:1]
-    if inner_only:
-        c = Counts(*(x[1:-1] for x in c))
-    zero = jnp.zeros_like(positives)
-    return Counts(
-        jnp.concatenate([positives, c.true_positives, zero]),
-        jnp.concatenate([negatives, c.false_positives, zero]),
-        jnp.concatenate([zero, c.true_negatives, negatives]),
-        jnp.concatenate([zero, c.false_negatives, positives]),
-    )
-
-
-def _roc(c: Counts) -> tuple[jax.Array, jax.Array]:
-    """False and true positive rates."""
-    return false_positive_rate(c), recall(c)
-
-
-def _precision_recall(c: Counts) -> tuple[jax.Array, jax.Array]:
-    """Recall and precision."""
-    return recall(c), precision(c)
-
-
-def _precision_recall_gain(c: Counts) -> tuple[jax.Array, jax.Array]:
-    """Recall gain and precision gain (Flach and Kull, 2015, section 4)."""
-    scale = divide(c.true_positives[:1] + c.false_negatives[:1], c.false_positives[:1])
-    x = 1 - scale * divide(c.false_negatives, c.true_positives)
-    y = 1 - scale * divide(c.false_positives, c.true_positives)
-    none = c.true_positives == 0
-    x = jnp.where(none, jnp.zeros_like(x), x)
-    return jnp.maximum(x, 0), jnp.where(none, jnp.ones_like(y), y)
-
-
-_CURVES = {"ROC": _roc, "PR": _precision_recall, "PRGAIN": _precision_recall_gain}
-
-
-def _summed_area(x: jax.Array, y: jax.Array, method: str) -> jax.Array:
-    """The area under y over decreasing x."""
-    left, right = y[:-1], y[1:]
-    heights = {
-        "interpolation": (left + right) / 2,
-        "minoring": jnp.minimum(left, right),
-        "majoring": jnp.maximum(left, right),
-    }
-    return jnp.sum((x[:-1] - x[1:]) * heights[method], axis=0)
-
-
-def _interpolated_pr_area(c: Counts) -> jax.Array:
-    """Area under precision with TP linear in TP + FP between points.
-
-    On an interval, with P = TP + FP and slope = dTP / dP, precision is
-    slope + intercept / P; its integral over recall has the closed form below.
-    """
-    predicted = c.true_positives + c.false_positives
-    gained = c.true_positives[:-1] - c.true_positives[1:]
-    slope = divide(gained, predicted[:-1] - predicted[1:])
-    intercept = c.true_positives[1:] - slope * predicted[1:]
-    both = (predicted[:-1] > 0) & (predicted[1:] > 0)
-    ratio = jnp.where(both, divide(predicted[:-1], predicted[1:]), jnp.ones_like(slope))
-    area = slope * (gained + intercept * jnp.log(ratio))
-    return divide(jnp.sum(area, axis=0), c.true_positives[0] + c.false_negatives[0])
-
-
-# --- the curves ----------------------------------------------------------------------
 
 
 class ROCPoints(NamedTuple):
@@ -293,44 +60,57 @@ class PrecisionRecallPoints(NamedTuple):
     thresholds: jax.Array
 
 
-class _Curve(Readout):
+class DETPoints(NamedTuple):
+    """Points of a DET curve, from "nothing is positive" to "everything is".
+
+    Attributes:
+      false_positive_rate: Increasing, from 0 to 1.
+      false_negative_rate: Decreasing, from 1 to 0.
+      thresholds: Decreasing, from inf to -inf.
+    """
+
+    false_positive_rate: jax.Array
+    false_negative_rate: jax.Array
+    thresholds: jax.Array
+
+
+class _Curve(GridReadout):
     """A curve over a grid of thresholds, ends included."""
 
-    num_thresholds: int = 200
+    num_thresholds: int | None = None
     _: KW_ONLY
     thresholds: Any = None
     class_id: int | None = None
     num_classes: int | None = None
-    from_logits: bool = False
 
     def checked(self) -> dict[str, Any]:
         """Checks the grid; the accumulator checks the rest."""
+        even_grid(self.num_thresholds, 2)
         options: dict[str, Any] = super().checked()
-        options["num_thresholds"] = checks.integer(
-            self.num_thresholds, "num_thresholds", 2
-        )
         if self.thresholds is not None:
             options["thresholds"] = checks.fractions(self.thresholds, "thresholds")
         return options
 
     @property
-    def accumulator(self) -> ConfusionCounts:
-        """Counts on the grid."""
-        return ConfusionCounts(
-            _grid(self.num_thresholds, self.thresholds),
-            class_id=self.class_id,
-            num_classes=self.num_classes,
-            from_logits=self.from_logits,
-        )
+    def grid(self) -> Any:
+        """The thresholds if they are given."""
+        if self.thresholds is not None:
+            return self.thresholds
+        return even_grid(self.num_thresholds, 2)
+
+    @property
+    def classes(self) -> dict[str, Any]:
+        """One class, or all."""
+        return {"class_id": self.class_id, "num_classes": self.num_classes}
 
     def points(self, c: Counts) -> tuple[Counts, jax.Array]:
         """The counts with both ends, and the thresholds."""
-        values = self.accumulator.threshold_values
-        values = values[1:-1] if self.thresholds is None else values
+        values = self.threshold_values
+        if self.thresholds is None and self.num_thresholds is not None:
+            # The even grid's own 0 and 1 give way to the ends.
+            c, values = Counts(*(x[1:-1] for x in c)), values[1:-1]
         thresholds = jnp.asarray(np.asarray([-np.inf, *values, np.inf]), float_dtype())
-        return _with_ends(
-            c, self.accumulator, inner_only=self.thresholds is None
-        ), thresholds
+        return with_ends(c), thresholds
 
 
 class ROCCurve(_Curve):
@@ -340,11 +120,15 @@ class ROCCurve(_Curve):
     then 0, without positives or without negatives.
 
     Args:
-      num_thresholds: How many evenly spaced thresholds, at least 2.
+      num_thresholds: How many evenly spaced thresholds, at least 2. Unless given, and
+        without `thresholds`, the curve is that of all scores, in fine cells.
       thresholds: Thresholds in [0, 1] instead of the even ones; the two ends are added.
       class_id: Reads this entry of the last axis alone.
       num_classes: One curve for each entry of the last axis, of this size.
-      from_logits: Scores are logits, and pass through a sigmoid first.
+      from_logits: Scores are logits. On a grid they pass through a sigmoid first;
+        without one they are any real numbers, and so are the thresholds.
+      num_cells: How many cells, without a grid (see `ScoreHistogram`).
+      weighted: False takes no `sample_weight`; without a grid.
       name: What errors call the metric.
       dtype: A float dtype for the result.
 
@@ -365,7 +149,7 @@ class ROCCurve(_Curve):
     def formula(self, c: Counts) -> ROCPoints:
         """Both rates, false positive rate increasing."""
         c, thresholds = self.points(c)
-        x, y = _roc(c)
+        x, y = false_positive_rate(c), recall(c)
         return ROCPoints(x[::-1], y[::-1], thresholds[::-1])
 
 
@@ -376,11 +160,15 @@ class PrecisionRecallCurve(_Curve):
     predicted, precision is undefined and taken to be 1; recall without positives is 0.
 
     Args:
-      num_thresholds: How many evenly spaced thresholds, at least 2.
+      num_thresholds: How many evenly spaced thresholds, at least 2. Unless given, and
+        without `thresholds`, the curve is that of all scores, in fine cells.
       thresholds: Thresholds in [0, 1] instead of the even ones; the two ends are added.
       class_id: Reads this entry of the last axis alone.
       num_classes: One curve for each entry of the last axis, of this size.
-      from_logits: Scores are logits, and pass through a sigmoid first.
+      from_logits: Scores are logits. On a grid they pass through a sigmoid first;
+        without one they are any real numbers, and so are the thresholds.
+      num_cells: How many cells, without a grid (see `ScoreHistogram`).
+      weighted: False takes no `sample_weight`; without a grid.
       name: What errors call the metric.
       dtype: A float dtype for the result.
 
@@ -405,3 +193,44 @@ class PrecisionRecallCurve(_Curve):
         """Both, recall decreasing."""
         c, thresholds = self.points(c)
         return PrecisionRecallPoints(precision(c, 1.0), recall(c), thresholds)
+
+
+class DETCurve(_Curve):
+    """The detection error tradeoff: false negative over false positive rate.
+
+    `FNR = FN / (FN + TP)` and `FPR = FP / (FP + TN)` at each threshold, each in [0, 1];
+    undefined, and then 0, without positives or without negatives.
+
+    Args:
+      num_thresholds: How many evenly spaced thresholds, at least 2. Unless given, and
+        without `thresholds`, the curve is that of all scores, in fine cells.
+      thresholds: Thresholds in [0, 1] instead of the even ones; the two ends are added.
+      class_id: Reads this entry of the last axis alone.
+      num_classes: One curve for each entry of the last axis, of this size.
+      from_logits: Scores are logits. On a grid they pass through a sigmoid first;
+        without one they are any real numbers, and so are the thresholds.
+      num_cells: How many cells, without a grid (see `ScoreHistogram`).
+      weighted: False takes no `sample_weight`; without a grid.
+      name: What errors call the metric.
+      dtype: A float dtype for the result.
+
+    Returns:
+      From `compute`, a `DETPoints` of `(num_thresholds,)` arrays, `(num_thresholds,
+      num_classes)` with classes.
+
+    Example:
+      >>> import jaxmetrics as jm
+      >>> curve = jm.DETCurve(3)(y_true=[0, 0, 1, 1], y_pred=[0, 0.5, 0.3, 0.9])
+      >>> print(curve.false_positive_rate, curve.false_negative_rate)
+      [0. 0. 1.] [1.  0.5 0. ]
+
+    References:
+      Martin et al. (1997), The DET curve in assessment of detection task performance;
+      scikit-learn, `det_curve`.
+    """
+
+    def formula(self, c: Counts) -> DETPoints:
+        """Both rates, false positive rate increasing."""
+        c, thresholds = self.points(c)
+        x, y = false_positive_rate(c), false_negative_rate(c)
+        return DETPoints(x[::-1], y[::-1], thresholds[::-1])

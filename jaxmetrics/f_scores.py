@@ -7,9 +7,10 @@ import jax
 
 from jaxmetrics import checks
 from jaxmetrics.checks import Mismatch
-from jaxmetrics.counts import ConfusionCounts, Counts
+from jaxmetrics.counts import ConfusionCounts
 from jaxmetrics.numerics import divide
 from jaxmetrics.ratios import Ratio
+from jaxmetrics.totals import Counts
 
 __all__ = ["F1Score", "FBetaScore"]
 

@@ -1,13 +1,13 @@
 """The best of one statistic where another is at least a target.
 
-All are read from `ConfusionCounts` on the even grid, so they share the state of `AUC`
-and the curves. The rule is Keras's: the largest value over all thresholds at which the
-held statistic reaches the target, 0 where none does. Unlike under `AUC`, a score of
-exactly 0 is above no threshold.
+All are read from `ConfusionCounts` on the even grid, so they share the state of `AUC`;
+or, with `num_thresholds=None`, from `ScoreHistogram` and the state of `AUROC`. The rule
+is Keras's: the largest value over all thresholds at which the held statistic reaches
+the target, 0 where none does. Unlike under `AUC`, a score of exactly 0 is above no
+threshold of the even grid.
 """
 
 import abc
-from dataclasses import KW_ONLY
 from typing import Any, ClassVar
 
 import jax
@@ -15,15 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmetrics import checks
-from jaxmetrics.checks import WrongKind
-from jaxmetrics.counts import ConfusionCounts, Counts
-from jaxmetrics.metric import Readout
-from jaxmetrics.numerics import float_dtype
+from jaxmetrics.grids import Optimum, even_grid
 from jaxmetrics.ratios import precision, recall, specificity
-from jaxmetrics.thresholds import EvenGrid
+from jaxmetrics.totals import Counts
 
 __all__ = [
-    "OperatingThreshold",
     "PrecisionAtRecall",
     "RecallAtPrecision",
     "SensitivityAtSpecificity",
@@ -31,7 +27,7 @@ __all__ = [
 ]
 
 
-class _AtFixedValue(Readout):
+class _AtFixedValue(Optimum):
     """The best of one statistic over the thresholds where another is large enough."""
 
     fixed: ClassVar[str]  # the name of the option that holds the target
@@ -40,24 +36,15 @@ class _AtFixedValue(Readout):
         """Checks the target and the number of thresholds."""
         targets = checks.fractions(getattr(self, self.fixed), self.fixed)
         several = np.ndim(getattr(self, self.fixed)) > 0
-        number = checks.integer(self._grid_options[0], "num_thresholds", 1)
-        options = {
-            self.fixed: targets if several else targets[0],
-            "num_thresholds": number,
-        }
+        options = {self.fixed: targets if several else targets[0]}
         return {**super().checked(), **options}
 
     @property
-    def _grid_options(self) -> tuple[int, int | None, bool]:
+    def grid(self) -> Any:
+        """The even grid if it is asked for; a single threshold is 0.5."""
         # Declared by the subclasses, because their target comes first.
-        return self.num_thresholds, self.class_id, self.from_logits  # type: ignore[attr-defined]
-
-    @property
-    def accumulator(self) -> ConfusionCounts:
-        """Counts on the even grid; a single threshold is 0.5."""
-        number, class_id, from_logits = self._grid_options
-        grid = EvenGrid(number) if number > 1 else 0.5
-        return ConfusionCounts(grid, class_id=class_id, from_logits=from_logits)
+        even = even_grid(self.num_thresholds, 1)  # type: ignore[attr-defined]
+        return (0.5,) if even is not None and even.number == 1 else even
 
     @abc.abstractmethod
     def statistics(self, c: Counts) -> tuple[jax.Array, jax.Array]:
@@ -70,8 +57,6 @@ class _AtFixedValue(Readout):
         lowest.
         """
         target = getattr(self, self.fixed)
-        if self.accumulator.grid_size == 1:
-            c = Counts(*(x[None] for x in c))
         value, held = self.statistics(c)
         if isinstance(target, tuple):
             held, value = held[None], value[None]  # (1, thresholds)
@@ -84,60 +69,6 @@ class _AtFixedValue(Readout):
         top = top[..., 0]
         return jnp.maximum(top, 0), jnp.where(top < 0, -1, index)
 
-    def formula(self, c: Counts) -> jax.Array:
-        """The best value."""
-        return self.best(c)[0]
-
-    @property
-    def operating_threshold(self) -> "OperatingThreshold":
-        """A metric over the same state: the threshold that the value is reached at."""
-        return OperatingThreshold(self)
-
-
-class OperatingThreshold(Readout):
-    """The threshold at which an at-fixed-value metric reaches its value.
-
-    In [0, 1]; NaN where no threshold qualifies. Of equally good thresholds the one with
-    the best held statistic, then the lowest.
-
-    Args:
-      metric: `PrecisionAtRecall` or one of its kin.
-      name: What errors call the metric.
-      dtype: A float dtype for the result.
-
-    Example:
-      >>> import jaxmetrics as jm
-      >>> at = jm.PrecisionAtRecall(0.5, num_thresholds=5)
-      >>> batch = dict(y_true=[0, 0, 1, 1], y_pred=[0.1, 0.6, 0.3, 0.9])
-      >>> print(at(**batch), at.operating_threshold(**batch))
-      1.0 0.75
-    """
-
-    metric: _AtFixedValue
-
-    def checked(self) -> dict[str, Any]:
-        """Checks that the metric has a threshold."""
-        if not isinstance(self.metric, _AtFixedValue):
-            raise WrongKind(
-                f"metric must be one at a fixed value, like PrecisionAtRecall(0.9); "
-                f"got {self.metric!r}."
-            )
-        return super().checked()
-
-    @property
-    def accumulator(self) -> ConfusionCounts:
-        """The metric's."""
-        return self.metric.accumulator
-
-    def formula(self, c: Counts) -> jax.Array:
-        """The threshold at the best index."""
-        _, index = self.metric.best(c)
-        thresholds = jnp.asarray(
-            np.asarray(self.accumulator.threshold_values), float_dtype()
-        )
-        missing = jnp.asarray(jnp.nan, thresholds.dtype)
-        return jnp.where(index < 0, missing, thresholds[index])
-
 
 class PrecisionAtRecall(_AtFixedValue):
     """The best precision at which recall is high enough.
@@ -148,9 +79,13 @@ class PrecisionAtRecall(_AtFixedValue):
 
     Args:
       recall: The least recall, in [0, 1], or several for one value each.
-      num_thresholds: How many evenly spaced thresholds; a single one is 0.5.
+      num_thresholds: How many evenly spaced thresholds; a single one is 0.5. None for
+        those of all scores, in fine cells, with the state of `AUROC`.
       class_id: Reads this entry of the last axis alone.
-      from_logits: Scores are logits, and pass through a sigmoid first.
+      from_logits: Scores are logits. On a grid they pass through a sigmoid first;
+        without one they are any real numbers, and so is the threshold.
+      num_cells: How many cells, without a grid (see `ScoreHistogram`).
+      weighted: False takes no `sample_weight`; without a grid.
       name: What errors call the metric.
       dtype: A float dtype for the result.
 
@@ -165,10 +100,8 @@ class PrecisionAtRecall(_AtFixedValue):
     """
 
     recall: Any
-    num_thresholds: int = 200
+    num_thresholds: int | None = 200
     class_id: int | None = None
-    _: KW_ONLY
-    from_logits: bool = False
 
     fixed: ClassVar[str] = "recall"
 
@@ -186,9 +119,13 @@ class RecallAtPrecision(_AtFixedValue):
 
     Args:
       precision: The least precision, in [0, 1], or several for one value each.
-      num_thresholds: How many evenly spaced thresholds; a single one is 0.5.
+      num_thresholds: How many evenly spaced thresholds; a single one is 0.5. None for
+        those of all scores, in fine cells, with the state of `AUROC`.
       class_id: Reads this entry of the last axis alone.
-      from_logits: Scores are logits, and pass through a sigmoid first.
+      from_logits: Scores are logits. On a grid they pass through a sigmoid first;
+        without one they are any real numbers, and so is the threshold.
+      num_cells: How many cells, without a grid (see `ScoreHistogram`).
+      weighted: False takes no `sample_weight`; without a grid.
       name: What errors call the metric.
       dtype: A float dtype for the result.
 
@@ -203,10 +140,8 @@ class RecallAtPrecision(_AtFixedValue):
     """
 
     precision: Any
-    num_thresholds: int = 200
+    num_thresholds: int | None = 200
     class_id: int | None = None
-    _: KW_ONLY
-    from_logits: bool = False
 
     fixed: ClassVar[str] = "precision"
 
@@ -224,9 +159,13 @@ class SensitivityAtSpecificity(_AtFixedValue):
 
     Args:
       specificity: The least specificity, in [0, 1], or several for one value each.
-      num_thresholds: How many evenly spaced thresholds; a single one is 0.5.
+      num_thresholds: How many evenly spaced thresholds; a single one is 0.5. None for
+        those of all scores, in fine cells, with the state of `AUROC`.
       class_id: Reads this entry of the last axis alone.
-      from_logits: Scores are logits, and pass through a sigmoid first.
+      from_logits: Scores are logits. On a grid they pass through a sigmoid first;
+        without one they are any real numbers, and so is the threshold.
+      num_cells: How many cells, without a grid (see `ScoreHistogram`).
+      weighted: False takes no `sample_weight`; without a grid.
       name: What errors call the metric.
       dtype: A float dtype for the result.
 
@@ -241,10 +180,8 @@ class SensitivityAtSpecificity(_AtFixedValue):
     """
 
     specificity: Any
-    num_thresholds: int = 200
+    num_thresholds: int | None = 200
     class_id: int | None = None
-    _: KW_ONLY
-    from_logits: bool = False
 
     fixed: ClassVar[str] = "specificity"
 
@@ -262,9 +199,13 @@ class SpecificityAtSensitivity(_AtFixedValue):
 
     Args:
       sensitivity: The least sensitivity, in [0, 1], or several for one value each.
-      num_thresholds: How many evenly spaced thresholds; a single one is 0.5.
+      num_thresholds: How many evenly spaced thresholds; a single one is 0.5. None for
+        those of all scores, in fine cells, with the state of `AUROC`.
       class_id: Reads this entry of the last axis alone.
-      from_logits: Scores are logits, and pass through a sigmoid first.
+      from_logits: Scores are logits. On a grid they pass through a sigmoid first;
+        without one they are any real numbers, and so is the threshold.
+      num_cells: How many cells, without a grid (see `ScoreHistogram`).
+      weighted: False takes no `sample_weight`; without a grid.
       name: What errors call the metric.
       dtype: A float dtype for the result.
 
@@ -279,10 +220,8 @@ class SpecificityAtSensitivity(_AtFixedValue):
     """
 
     sensitivity: Any
-    num_thresholds: int = 200
+    num_thresholds: int | None = 200
     class_id: int | None = None
-    _: KW_ONLY
-    from_logits: bool = False
 
     fixed: ClassVar[str] = "sensitivity"
 

@@ -8,15 +8,17 @@ import jax.numpy as jnp
 
 from jaxmetrics import checks
 from jaxmetrics.checks import WrongKind
-from jaxmetrics.counts import ConfusionCounts, Counts, CountsData
+from jaxmetrics.counts import ConfusionCounts, CountsData
 from jaxmetrics.metric import Readout
 from jaxmetrics.numerics import divide, read_count
+from jaxmetrics.totals import Counts
 
 __all__ = [
     "ConfusionMetric",
     "Ratio",
     "averaged",
     "counts_at",
+    "false_negative_rate",
     "false_positive_rate",
     "ordered",
     "precision",
@@ -46,6 +48,12 @@ def false_positive_rate(c: Counts, zero_division: float = 0.0) -> jax.Array:
     """FP / (FP + TN)."""
     negatives = c.false_positives + c.true_negatives
     return divide(c.false_positives, negatives, zero_division)
+
+
+def false_negative_rate(c: Counts, zero_division: float = 0.0) -> jax.Array:
+    """FN / (FN + TP)."""
+    positives = c.true_positives + c.false_negatives
+    return divide(c.false_negatives, positives, zero_division)
 
 
 def specificity(c: Counts, zero_division: float = 0.0) -> jax.Array:

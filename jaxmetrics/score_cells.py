@@ -57,7 +57,7 @@ class ScoreCells(NamedTuple):
         if self.logits:
             return xp.clip(self._logit_level(score, xp), 0, self.top)
         inside = xp.clip(self._share_level(score, xp), 0, self.top) + np.int32(LEVELS)
-        above = xp.where(score > 1, np.int32(self.top + 2 * LEVELS - 1), inside)
+        above = xp.where(score > 1, np.int32(self.top + 2 * LEVELS), inside)
         return xp.where(score < 0, np.int32(0), above)
 
     def _share_level(self, score: Any, xp: ModuleType) -> Any:

@@ -31,6 +31,7 @@ from jaxmetrics.numerics import (
 )
 from jaxmetrics.ranks import Ranks, ranks_of
 from jaxmetrics.score_cells import LEVELS, ScoreCells
+from jaxmetrics.totals import Counts, four_counts
 
 __all__ = ["ScoreHistogram"]
 
@@ -249,6 +250,23 @@ class ScoreHistogram(Accumulator):
         """The sums by cell; of all classes together if pooled."""
         words, weights, _ = self._tables(data, pooled=pooled)
         return ranks_of(words, weights)
+
+    @property
+    def threshold_values(self) -> tuple[float, ...]:
+        """The thresholds between cells, increasing; what is above one is in the next.
+
+        A cell that no score can reach has the threshold of the next.
+        """
+        return tuple(self.cells.thresholds().tolist())
+
+    def at_thresholds(self, data: ScoreData) -> Counts:
+        """The four counts at the thresholds, exact as `ConfusionCounts` has them."""
+        words, weights, _ = self._tables(data, pooled=False)
+        words, weights = words[:, 0], weights[:, 0]
+        if self.num_classes is None:
+            words, weights = words[:, None], weights[:, None]
+        c = Counts(*read_count(*four_counts(words, weights), None))
+        return c if self.num_classes else Counts(*(x[..., 0] for x in c))
 
     def typical_weight(self, data: ScoreData, *, pooled: bool = False) -> jax.Array:
         """`sum(w^2) / sum(w)` of negatives and of positives, `(2,)` or `(2, classes)`.

@@ -14,12 +14,13 @@ MODULES = [str(path.relative_to(ROOT)) for path in ROOT.rglob("*.py")]
 FLOORS = [
     "checks numerics reduction sorting",
     "frozen lanes limbs score_cells state thresholds wide",
-    "forms ranks",
+    "forms ranks totals",
     "histogram",
     "binary metric+algebra",
     "counts sample scores",
-    "ratios",
-    "aggregation areas confusion exact f_scores curves operating_points",
+    "grids ratios",
+    "aggregation areas auc best_points confusion curves exact"
+    " f_scores operating_points",
     "collection hosts testing",
 ]
 LEVELS = {r: i for i, f in enumerate(FLOORS) for r in f.replace("+", " ").split()}
