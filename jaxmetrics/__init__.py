@@ -96,6 +96,9 @@ from jaxmetrics.grids import OperatingThreshold as OperatingThreshold
 # Batches of a fixed size, and several processes
 from jaxmetrics.hosts import merge_processes as merge_processes, pad_batch as pad_batch
 
+# Confidence intervals
+from jaxmetrics.intervals import Interval as Interval
+
 # The contract
 from jaxmetrics.metric import (
     Accumulator as Accumulator,
@@ -157,6 +160,7 @@ __all__ = [
     "FalsePositiveRate",
     "FalsePositives",
     "Gain",
+    "Interval",
     "KolmogorovSmirnov",
     "Lift",
     "Mean",

@@ -18,6 +18,7 @@ import numpy as np
 
 from jaxmetrics import checks
 from jaxmetrics.checks import Mismatch, WrongKind
+from jaxmetrics.intervals import Interval, logit_interval, normal_quantile
 from jaxmetrics.metric import Readout
 from jaxmetrics.numerics import divide
 from jaxmetrics.ranks import Ranks
@@ -110,7 +111,9 @@ class _ScoreArea(Readout):
             error = jnp.maximum(highest - estimate, estimate - lowest) + ROUNDING
             missing = jnp.asarray(self.zero_division * 0, error.dtype)
             error = jnp.where(self._exists(r), error, missing)
-            return averaged(error, r.total[0], self._mean, self.zero_division * 0)
+            bound = averaged(error, r.total[0], self._mean, self.zero_division * 0)
+            poisoned: jax.Array = self.poisoned(bound, state.data)
+            return poisoned
 
     def classes_without_value(self, state: State) -> jax.Array:
         """How many classes have no area, for want of positives or of negatives.
@@ -175,6 +178,54 @@ class AUROC(_ScoreArea):
       operating characteristic curve; scikit-learn, `roc_auc_score`.
     """
 
+    def interval(self, state: State, confidence: float = 0.95) -> Interval:
+        """A confidence interval for the area, from the state alone (DeLong).
+
+        Its variance is that of the mean over positives of the negatives below each,
+        plus that of the mean over negatives of the positives above each. The interval
+        is symmetric on the scale of the logit. With weights, the numbers of rows are
+        effective ones, `sum(w)^2 / sum(w^2)` (Kish).
+
+        Args:
+          state: What `update` returned.
+          confidence: How often it should hold the area of the population.
+
+        Returns:
+          An `Interval`, of the shape of the value. NaN where there is no area, or fewer
+          than two positives or negatives.
+
+        Raises:
+          TypeError: With an average: classes of the same rows are not independent.
+
+        References:
+          DeLong, DeLong and Clarke-Pearson (1988), Comparing the areas under two or
+          more correlated receiver operating characteristic curves.
+        """
+        with checks.naming(self.label):
+            self._check(state)
+            if self.average is not None:
+                raise WrongKind(
+                    f"average={self.average!r} has no interval, because the classes of "
+                    "a row depend on each other; use average=None."
+                )
+            z = normal_quantile(confidence)
+            r = self.accumulator.ranks(state.data)
+            units = self.accumulator.typical_weight(state.data)
+            numbers = [divide(x, u) for x, u in zip(r.total, units[::-1], strict=True)]
+            area = self.area(r, units).estimate
+            variance = sum(
+                divide(spread, number - 1)
+                for spread, number in zip(_spreads(r, area), numbers, strict=True)
+            )
+            error = jnp.where(
+                (numbers[0] > 1) & (numbers[1] > 1),
+                jnp.sqrt(variance),
+                jnp.full_like(area, jnp.nan),
+            )
+            found = logit_interval(area, error, z)
+            poisoned: Interval = self.poisoned(found, state.data)
+            return poisoned
+
     def area(self, r: Ranks, unit: jax.Array) -> Area:
         """Pairs in other cells, and those inside, none, some and all of them won."""
         del unit
@@ -183,6 +234,22 @@ class AUROC(_ScoreArea):
         inside = positives * negatives
         won = jnp.sum(inside * (0.5 + r.shift), axis=-1)
         return Area(above, above + won, above + jnp.sum(inside, axis=-1))
+
+
+def _spreads(r: Ranks, area: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The variance over positives of the share of negatives below; and the converse.
+
+    Rows that are spread over a cell add a twelfth of its square.
+    """
+    positives, negatives = r.shares
+    won = 0.5 + r.shift
+    spread = jnp.where(r.tied, jnp.zeros_like(won), jnp.ones_like(won) / 12)
+    above = r.positives_above_share + positives * won - area[..., None]
+    below = 1 - r.negatives_above_share - negatives * (1 - won) - area[..., None]
+    return (
+        jnp.sum(positives * (below**2 + spread * negatives**2), axis=-1),
+        jnp.sum(negatives * (above**2 + spread * positives**2), axis=-1),
+    )
 
 
 class PartialAUROC(_ScoreArea):

@@ -30,8 +30,9 @@ __all__ = [
 
 
 def _lowest_best(value: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The highest value, and the index of the first threshold that has it."""
-    return jnp.max(value, axis=-1), jnp.argmax(value, axis=-1)
+    """The highest value, and the first threshold that has it, but for rounding."""
+    top = jnp.max(value, axis=-1)
+    return top, jnp.argmax(value >= top - 2.0**-21, axis=-1)
 
 
 class BestFBetaScore(Optimum):
@@ -55,8 +56,8 @@ class BestFBetaScore(Optimum):
       >>> import jaxmetrics as jm
       >>> best = jm.BestFBetaScore()
       >>> batch = dict(y_true=[0, 0, 1, 1], y_pred=[0.1, 0.4, 0.35, 0.8])
-      >>> print(best(**batch).round(4), (best.operating_threshold(**batch) > 0.1))
-      0.8 True
+      >>> print(f"{best(**batch):.2f}", best.operating_threshold(**batch) > 0.1)
+      0.80 True
 
     References:
       van Rijsbergen (1979), Information retrieval.

@@ -28,17 +28,8 @@ import jax
 from jaxmetrics import checks
 from jaxmetrics.counts import ConfusionCounts, CountsData
 from jaxmetrics.metric import Readout
-from jaxmetrics.numerics import divide, read_count
-from jaxmetrics.ratios import (
-    ConfusionMetric,
-    Ratio,
-    counts_at,
-    false_positive_rate,
-    ordered,
-    precision,
-    recall,
-    specificity,
-)
+from jaxmetrics.numerics import read_count
+from jaxmetrics.ratios import ConfusionMetric, Proportion, counts_at, ordered
 from jaxmetrics.totals import Counts
 
 __all__ = [
@@ -205,7 +196,7 @@ class FalseNegatives(_CountMetric):
 # --- ratios --------------------------------------------------------------------------
 
 
-class Precision(ConfusionMetric):
+class Precision(ConfusionMetric, Proportion):
     """The share of the positive predictions that are right.
 
     `TP / (TP + FP)`, in [0, 1]. Higher is better. `zero_division`, 0 unless given,
@@ -222,12 +213,12 @@ class Precision(ConfusionMetric):
       Keras, `keras.metrics.Precision`; scikit-learn, `precision_score`.
     """
 
-    def formula(self, c: Counts) -> jax.Array:
-        """TP / (TP + FP)."""
-        return precision(c, self.zero_division)
+    def parts(self, c: Counts) -> tuple[jax.Array, jax.Array]:
+        """TP, and FP."""
+        return c.true_positives, c.false_positives
 
 
-class Recall(ConfusionMetric):
+class Recall(ConfusionMetric, Proportion):
     """The share of the positives that are found.
 
     `TP / (TP + FN)`, in [0, 1]. Higher is better. `zero_division`, 0 unless given,
@@ -244,12 +235,12 @@ class Recall(ConfusionMetric):
       Keras, `keras.metrics.Recall`; scikit-learn, `recall_score`.
     """
 
-    def formula(self, c: Counts) -> jax.Array:
-        """TP / (TP + FN)."""
-        return recall(c, self.zero_division)
+    def parts(self, c: Counts) -> tuple[jax.Array, jax.Array]:
+        """TP, and FN."""
+        return c.true_positives, c.false_negatives
 
 
-class FalseNegativeRate(ConfusionMetric):
+class FalseNegativeRate(ConfusionMetric, Proportion):
     """The share of the positives that are missed.
 
     `FN / (FN + TP)`, in [0, 1]. Lower is better. `zero_division`, 0 unless given, where
@@ -266,12 +257,12 @@ class FalseNegativeRate(ConfusionMetric):
       Fawcett (2006), An introduction to ROC analysis.
     """
 
-    def formula(self, c: Counts) -> jax.Array:
-        """FN / (FN + TP)."""
-        return self.ratio(c.false_negatives, c.false_negatives + c.true_positives)
+    def parts(self, c: Counts) -> tuple[jax.Array, jax.Array]:
+        """FN, and TP."""
+        return c.false_negatives, c.true_positives
 
 
-class FalsePositiveRate(ConfusionMetric):
+class FalsePositiveRate(ConfusionMetric, Proportion):
     """The share of the negatives that are called positive.
 
     `FP / (FP + TN)`, in [0, 1]. Lower is better. `zero_division`, 0 unless given, where
@@ -288,12 +279,12 @@ class FalsePositiveRate(ConfusionMetric):
       Fawcett (2006), An introduction to ROC analysis.
     """
 
-    def formula(self, c: Counts) -> jax.Array:
-        """FP / (FP + TN)."""
-        return false_positive_rate(c, self.zero_division)
+    def parts(self, c: Counts) -> tuple[jax.Array, jax.Array]:
+        """FP, and TN."""
+        return c.false_positives, c.true_negatives
 
 
-class TrueNegativeRate(ConfusionMetric):
+class TrueNegativeRate(ConfusionMetric, Proportion):
     """The share of the negatives that are called negative.
 
     `TN / (TN + FP)`, in [0, 1]. Higher is better. `zero_division`, 0 unless given,
@@ -310,12 +301,12 @@ class TrueNegativeRate(ConfusionMetric):
       Fawcett (2006), An introduction to ROC analysis.
     """
 
-    def formula(self, c: Counts) -> jax.Array:
-        """TN / (TN + FP)."""
-        return specificity(c, self.zero_division)
+    def parts(self, c: Counts) -> tuple[jax.Array, jax.Array]:
+        """TN, and FP."""
+        return c.true_negatives, c.false_positives
 
 
-class NegativePredictiveValue(ConfusionMetric):
+class NegativePredictiveValue(ConfusionMetric, Proportion):
     """The share of the negative predictions that are right.
 
     `TN / (TN + FN)`, in [0, 1]. Higher is better. `zero_division`, 0 unless given,
@@ -332,12 +323,12 @@ class NegativePredictiveValue(ConfusionMetric):
       Altman and Bland (1994), Diagnostic tests 2: predictive values.
     """
 
-    def formula(self, c: Counts) -> jax.Array:
-        """TN / (TN + FN)."""
-        return self.ratio(c.true_negatives, c.true_negatives + c.false_negatives)
+    def parts(self, c: Counts) -> tuple[jax.Array, jax.Array]:
+        """TN, and FN."""
+        return c.true_negatives, c.false_negatives
 
 
-class FalseDiscoveryRate(ConfusionMetric):
+class FalseDiscoveryRate(ConfusionMetric, Proportion):
     """The share of the positive predictions that are wrong.
 
     `FP / (FP + TP)`, in [0, 1]. Lower is better. `zero_division`, 0 unless given, where
@@ -354,12 +345,12 @@ class FalseDiscoveryRate(ConfusionMetric):
       Benjamini and Hochberg (1995), Controlling the false discovery rate.
     """
 
-    def formula(self, c: Counts) -> jax.Array:
-        """FP / (FP + TP)."""
-        return self.ratio(c.false_positives, c.false_positives + c.true_positives)
+    def parts(self, c: Counts) -> tuple[jax.Array, jax.Array]:
+        """FP, and TP."""
+        return c.false_positives, c.true_positives
 
 
-class FalseOmissionRate(ConfusionMetric):
+class FalseOmissionRate(ConfusionMetric, Proportion):
     """The share of the negative predictions that are wrong.
 
     `FN / (FN + TN)`, in [0, 1]. Lower is better. `zero_division`, 0 unless given, where
@@ -376,12 +367,12 @@ class FalseOmissionRate(ConfusionMetric):
       Fawcett (2006), An introduction to ROC analysis.
     """
 
-    def formula(self, c: Counts) -> jax.Array:
-        """FN / (FN + TN)."""
-        return self.ratio(c.false_negatives, c.false_negatives + c.true_negatives)
+    def parts(self, c: Counts) -> tuple[jax.Array, jax.Array]:
+        """FN, and TN."""
+        return c.false_negatives, c.true_negatives
 
 
-class Prevalence(ConfusionMetric):
+class Prevalence(ConfusionMetric, Proportion):
     """The share of the rows that are positive, whatever was predicted.
 
     `(TP + FN) / (TP + FP + TN + FN)`, in [0, 1]. Neither way is better.
@@ -398,15 +389,18 @@ class Prevalence(ConfusionMetric):
       Altman and Bland (1994), Diagnostic tests 2: predictive values.
     """
 
-    def formula(self, c: Counts) -> jax.Array:
-        """(TP + FN) / (TP + FP + TN + FN)."""
-        return self.ratio(c.true_positives + c.false_negatives, c.total)
+    def parts(self, c: Counts) -> tuple[jax.Array, jax.Array]:
+        """Positives, and negatives."""
+        return (
+            c.true_positives + c.false_negatives,
+            c.false_positives + c.true_negatives,
+        )
 
 
 Specificity = TrueNegativeRate
 
 
-class BinaryAccuracy(Ratio):
+class BinaryAccuracy(Proportion):
     """The share of the rows that are called right.
 
     `(TP + TN) / (TP + FP + TN + FN)`, in [0, 1]. Higher is better. `zero_division`, 0
@@ -447,6 +441,9 @@ class BinaryAccuracy(Ratio):
             self.threshold, num_classes=self.num_classes, from_logits=self.from_logits
         )
 
-    def formula(self, c: Counts) -> jax.Array:
-        """(TP + TN) / all."""
-        return divide(c.true_positives + c.true_negatives, c.total, self.zero_division)
+    def parts(self, c: Counts) -> tuple[jax.Array, jax.Array]:
+        """What is called right, and what is called wrong."""
+        return (
+            c.true_positives + c.true_negatives,
+            c.false_positives + c.false_negatives,
+        )

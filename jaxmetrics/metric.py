@@ -184,7 +184,11 @@ class Metric(Frozen):
 
     def answer(self, data: Any) -> Any:
         """The value, NaN where the data has seen what has no value."""
-        return _poison(self.read(data), self.accumulator.is_valid(data))
+        return self.poisoned(self.read(data), data)
+
+    def poisoned(self, value: Any, data: Any) -> Any:
+        """A value read from the data, NaN where these have seen what has no value."""
+        return _poison(value, self.accumulator.is_valid(data))
 
     def _check(self, state: Any) -> None:
         owner = self.accumulator

@@ -1,5 +1,6 @@
 """Ratios of counts: formulas that families share, and the bases of ratio metrics."""
 
+import abc
 from dataclasses import KW_ONLY
 from typing import Any
 
@@ -9,12 +10,15 @@ import jax.numpy as jnp
 from jaxmetrics import checks
 from jaxmetrics.checks import WrongKind
 from jaxmetrics.counts import ConfusionCounts, CountsData
+from jaxmetrics.intervals import Interval, normal_quantile, wilson_interval
 from jaxmetrics.metric import Readout
 from jaxmetrics.numerics import divide, read_count
+from jaxmetrics.state import State
 from jaxmetrics.totals import Counts
 
 __all__ = [
     "ConfusionMetric",
+    "Proportion",
     "Ratio",
     "averaged",
     "counts_at",
@@ -141,16 +145,61 @@ class Ratio(Readout):
 
     def read(self, data: CountsData) -> Any:
         """The formula, averaged, in the metric's dtype."""
-        words, weights = counts_at(self.accumulator, data, self._order)
-        counts = self.accumulator.squeezed(read_count(words, weights, None))
-        result = self._averaged(Counts(*counts))
+        result = self._averaged(self._counts(data))
         return result if self.dtype is None else jax.tree.map(self._cast, result)
+
+    def _counts(self, data: CountsData) -> Counts:
+        words, weights = counts_at(self.accumulator, data, self._order)
+        return Counts(*self.accumulator.squeezed(read_count(words, weights, None)))
 
     def _averaged(self, c: Counts) -> Any:
         if self.average == "micro":
             return self.formula(Counts(*(jnp.sum(x, axis=-1) for x in c)))
         positives = c.true_positives + c.false_negatives
         return averaged(self.formula(c), positives, self.average, self.zero_division)
+
+
+class Proportion(Ratio):
+    """A share of rows: a ratio of counts with a confidence interval."""
+
+    @abc.abstractmethod
+    def parts(self, c: Counts) -> tuple[jax.Array, jax.Array]:
+        """The counts that the share is of, and those that it is not of."""
+
+    def formula(self, c: Counts) -> jax.Array:
+        """The share."""
+        part, rest = self.parts(c)
+        return divide(part, part + rest, self.zero_division)
+
+    def interval(self, state: State, confidence: float = 0.95) -> Interval:
+        """A confidence interval for the share, from the state alone (Wilson).
+
+        Args:
+          state: What `update` returned.
+          confidence: How often it should hold the share of the population.
+
+        Returns:
+          An `Interval`, of the shape of the value. NaN without a row to divide by.
+
+        Raises:
+          TypeError: With an average over classes, whose rows are not independent.
+
+        References:
+          Wilson (1927), Probable inference, the law of succession, and statistical
+          inference.
+        """
+        with checks.naming(self.label):
+            self._check(state)
+            if self.average is not None:
+                raise WrongKind(
+                    f"average={self.average!r} has no interval, because the classes of "
+                    "a row depend on each other; use average=None."
+                )
+            z = normal_quantile(confidence)
+            part, rest = self.parts(self._counts(state.data))
+            found = wilson_interval(part, rest, z)
+            poisoned: Interval = self.poisoned(found, state.data)
+            return poisoned
 
 
 class ConfusionMetric(Ratio):

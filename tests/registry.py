@@ -286,25 +286,70 @@ def at_fixed(
     return reference
 
 
-def roc(**inputs: Any) -> Any:
+def roc(*, thresholds: Any = ENDS, missed: bool = False, **inputs: Any) -> Any:
     """Both rates and the thresholds, from nothing to everything."""
-    counts = cells(**inputs, thresholds=ENDS)[..., 0]
+    counts = cells(**inputs, thresholds=thresholds)[..., 0]
+    kind, name = jm.Recall, "true_positive_rate"
+    if missed:
+        kind, name = jm.FalseNegativeRate, "false_negative_rate"
     points = {
         "false_positive_rate": over(*RATIOS[jm.FalsePositiveRate](*counts)),
-        "true_positive_rate": over(*RECALL(*counts)),
-        "thresholds": np.asarray(ENDS),
+        name: over(*RATIOS[kind](*counts)),
+        "thresholds": np.asarray(thresholds),
     }
     return {name: x[::-1] for name, x in points.items()}
 
 
-def precision_recall(*, by_class: bool = False, **inputs: Any) -> Any:
+def precision_recall(
+    *, thresholds: Any = ENDS, by_class: bool = False, **inputs: Any
+) -> Any:
     """Both and the thresholds; where nothing is predicted, precision is 1."""
-    counts = cells(**inputs, thresholds=ENDS, by_class=by_class)
+    counts = cells(**inputs, thresholds=thresholds, by_class=by_class)
     counts = counts if by_class else counts[..., 0]
     hits, predicted = PRECISION(*counts)
     precision = np.where(predicted == 0, 1.0, over(hits, predicted))
-    recall, thresholds = over(*RECALL(*counts)), np.asarray(ENDS)
-    return {"precision": precision, "recall": recall, "thresholds": thresholds}
+    recall = over(*RECALL(*counts))
+    return {
+        "precision": precision,
+        "recall": recall,
+        "thresholds": np.asarray(thresholds),
+    }
+
+
+def best_of(statistic: Callable[..., Any], *, place: bool = False) -> Any:
+    """The highest of a statistic over the thresholds, or the first that has it."""
+
+    def reference(**inputs: Any) -> Any:
+        values = statistic(*cells(**inputs, thresholds=FINE)[..., 0])
+        first = np.argmax(values >= np.max(values) - 1e-9)
+        return FINE[first] if place else np.max(values)
+
+    return reference
+
+
+def difference(tp: Any, fp: Any, tn: Any, fn: Any) -> Any:
+    """The true positive rate less the false positive rate."""
+    return tp / (tp + fn) - fp / (fp + tn)
+
+
+def equal_errors(*, place: bool = False, **inputs: Any) -> Any:
+    """Where the line from corner to corner meets that between two points."""
+    thresholds = (-np.inf, *FINE, np.inf)
+    tp, fp, tn, fn = cells(**inputs, thresholds=thresholds)[..., 0]
+    called, missed = fp / (fp + tn), fn / (tp + fn)
+    i = np.flatnonzero(called > missed)[-1]
+    if place:
+        return thresholds[np.clip(i, 1, len(FINE))]
+    gap = called[i : i + 2] - missed[i : i + 2]
+    return called[i] + (called[i + 1] - called[i]) * gap[0] / (gap[0] - gap[1])
+
+
+def gain(shares: Any, *, lift: bool = False, **inputs: Any) -> Any:
+    """The share of positives among a share of the rows."""
+    thresholds = (np.inf, *FINE[::-1], -np.inf)
+    tp, fp, tn, fn = cells(**inputs, thresholds=thresholds)[..., 0]
+    found = np.interp(shares, (tp + fp) / (tp + fp + tn + fn), tp / (tp + fn))
+    return found / shares if lift else found
 
 
 def mean(*, values: np.ndarray, weight: np.ndarray) -> Any:
@@ -350,6 +395,13 @@ def halved(x: Any) -> Any:
     return x / 2
 
 
+FINE = jm.ScoreHistogram(31).threshold_values  # at which counts must be exact
+FINE_ENDS = (-np.inf, *FINE, np.inf)
+BEST: list[tuple[Any, Any]] = [
+    (jm.BestFBetaScore(2.0, num_cells=31), lambda *c: over(*f_score(2)(*c))),
+    (jm.YoudenIndex(num_cells=31), difference),
+    (jm.KolmogorovSmirnov(num_cells=31), lambda *c: np.abs(difference(*c))),
+]
 SCORE_AREAS: list[tuple[Any, tuple[float, ...], Any]] = [
     (jm.AUROC, (), exact.auroc),
     (jm.AveragePrecision, (), exact.average_precision),
@@ -558,6 +610,49 @@ CASES = [
         jm.PrecisionRecallCurve(5, num_classes=CLASSES),
         BY_CLASS,
         partial(precision_recall, by_class=True),
+    ),
+    Case(jm.ROCCurve(num_cells=31), BINARY, partial(roc, thresholds=FINE_ENDS)),
+    *(
+        Case(
+            jm.DETCurve(*size, **options),
+            BINARY,
+            partial(roc, thresholds=thresholds, missed=True),
+        )
+        for size, options, thresholds in (
+            ((5,), {}, ENDS),
+            ((), {"num_cells": 31}, FINE_ENDS),
+        )
+    ),
+    Case(
+        jm.PrecisionRecallCurve(num_cells=31, num_classes=CLASSES),
+        BY_CLASS,
+        partial(precision_recall, by_class=True, thresholds=FINE_ENDS),
+    ),
+    # Points of curves
+    *(
+        Case(metric, BINARY, best_of(statistic, place=place))
+        for best, statistic in BEST
+        for metric, place in ((best, False), (best.operating_threshold, True))
+    ),
+    *(
+        Case(metric, BINARY, partial(equal_errors, place=place))
+        for best in (jm.EqualErrorRate(num_cells=31),)
+        for metric, place in ((best, False), (best.operating_threshold, True))
+    ),
+    *(
+        Case(kind(share, num_cells=31), BINARY, partial(gain, share, lift=lift))
+        for kind, lift in ((jm.Gain, False), (jm.Lift, True))
+        for share in (0.3, (0.25, 1.0))
+    ),
+    *(
+        Case(metric, BINARY, partial(reference, place=place))
+        for at, reference in (
+            (
+                jm.PrecisionAtRecall((0.5, 0.9), None, num_cells=31),
+                at_fixed(PRECISION, RECALL, (0.5, 0.9), thresholds=FINE),
+            ),
+        )
+        for metric, place in ((at, False), (at.operating_threshold, True))
     ),
     # Metrics made of metrics
     Case(2 * precision * recall / (precision + recall), BINARY, ratio(f_score(1))),
