@@ -29,10 +29,13 @@ __all__ = [
 ]
 
 
+_ROUNDING = 2.0**-21  # below which differences of rates are none
+
+
 def _lowest_best(value: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The highest value, and the first threshold that has it, but for rounding."""
     top = jnp.max(value, axis=-1)
-    return top, jnp.argmax(value >= top - 2.0**-21, axis=-1)
+    return top, jnp.argmax(value >= top - _ROUNDING, axis=-1)
 
 
 class BestFBetaScore(Optimum):
@@ -213,7 +216,7 @@ class EqualErrorRate(Optimum):
         c = with_ends(c)
         called, missed = false_positive_rate(c), false_negative_rate(c)
         excess = called - missed  # from 1 to -1
-        after = jnp.argmax(excess <= 0)
+        after = jnp.argmax(excess <= _ROUNDING)
         before = jnp.maximum(after - 1, 0)
         share = divide(excess[before], excess[before] - excess[after])
         rate = called[before] + share * (called[after] - called[before])

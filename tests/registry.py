@@ -337,9 +337,9 @@ def equal_errors(*, place: bool = False, **inputs: Any) -> Any:
     thresholds = (-np.inf, *FINE, np.inf)
     tp, fp, tn, fn = cells(**inputs, thresholds=thresholds)[..., 0]
     called, missed = fp / (fp + tn), fn / (tp + fn)
-    i = np.flatnonzero(called > missed)[-1]
+    i = np.flatnonzero(called > missed + 1e-9)[-1]
     if place:
-        return thresholds[np.clip(i, 1, len(FINE))]
+        return thresholds[np.clip(i + 1, 1, len(FINE))]
     gap = called[i : i + 2] - missed[i : i + 2]
     return called[i] + (called[i + 1] - called[i]) * gap[0] / (gap[0] - gap[1])
 

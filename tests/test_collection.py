@@ -32,8 +32,8 @@ AT_HALF = {
 ON_THE_GRID = {
     "auc": jm.AUC(),
     "pr": jm.AUC(curve="PR", summation_method="minoring"),
-    "roc_curve": jm.ROCCurve(),
-    "pr_curve": jm.PrecisionRecallCurve(),
+    "roc_curve": jm.ROCCurve(200),
+    "pr_curve": jm.PrecisionRecallCurve(200),
     "p_at_r": jm.PrecisionAtRecall(0.5),
     "r_at_p": jm.RecallAtPrecision((0.5, 0.9)),
     "sensitivity": jm.SensitivityAtSpecificity(0.9),
