@@ -44,7 +44,7 @@ from jaxmetrics.forms import (
 )
 from jaxmetrics.lanes import lanes_of, split
 from jaxmetrics.limbs import from_limbs, to_halves
-from jaxmetrics.numerics import add_counts, carry
+from jaxmetrics.numerics import add_words, carry
 from jaxmetrics.wide import WIDE_ROWS
 
 __all__ = ["Rows", "Tally", "add_pairs_of", "present", "tally", "tally_pairs"]
@@ -119,8 +119,8 @@ def tally_pairs(classify: Classify, batch: Batch, *, cells: int) -> jax.Array:
       cells: The number of cells, more than a handful.
 
     Returns:
-      Words `(2, cells + 1 + flags, 2)`: of rows and of amounts. Behind the cells come a
-      0 and the rows with each flag.
+      Carried words `(2, cells + 1 + flags, 2)`: of rows and of amounts. Behind the
+      cells come a 0 and the rows with each flag.
     """
     sums = _swept(classify, batch, cells, SCATTER_PAIRS)
     if sums.pairs is None:
@@ -134,7 +134,7 @@ def add_pairs_of(
     """Words as of `tally_pairs` with a batch added; a small one touches its cells only.
 
     Args:
-      words: `(2, width, 2)`, with a width of at least `cells + 1` and the flags.
+      words: `(2, cells + 1 + flags, 2)`.
       classify: As for `tally_pairs`.
       batch: As for `tally_pairs`.
       cells: The number of cells.
@@ -142,9 +142,7 @@ def add_pairs_of(
     lanes = lanes_of(jax.tree.leaves(batch))
     size = jax.tree.leaves(batch)[0].size
     if size * TOUCH_COST > cells or lanes.number > 1 or lanes.mesh is not None:
-        sums = tally_pairs(classify, batch, cells=cells)
-        rest = words.shape[1] - sums.shape[1]
-        return add_counts(words, jnp.pad(sums, ((0, 0), (0, rest), (0, 0))))
+        return add_words(words, tally_pairs(classify, batch, cells=cells))
     index, amount, counts = place_pairs(_block(classify(batch), None), cells)
     # In the flat array the low words come first, each row's count before its amount.
     place = jnp.concatenate([2 * index, 2 * index + 1])

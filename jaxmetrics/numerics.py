@@ -62,6 +62,13 @@ def add_batch(words: jax.Array, counts: jax.Array) -> jax.Array:
     return jnp.stack([low & _LOW, high])
 
 
+def add_words(words: jax.Array, carried: jax.Array) -> jax.Array:
+    """The exact sum of words and of carried ones, carried; one pass over both."""
+    low = (words[0] & _LOW) + carried[0]
+    high = words[1] + (words[0] >> WORD_BITS) + carried[1] + (low >> WORD_BITS)
+    return jnp.stack([low & _LOW, high])
+
+
 def words_to_float(words: jax.Array) -> jax.Array:
     """The counts as floats, rounded once below 2^45."""
     dtype = float_dtype()

@@ -141,7 +141,8 @@ class ScoreHistogram(Accumulator):
         """
         entries = self._entries(y_true, y_pred, sample_weight, mask)
         if entries.weight is None:
-            return ScoreData(self._counted(entries), self.empty().weights)
+            counts = tally_pairs(self._pair_rows, entries, cells=math.prod(self._shape))
+            return ScoreData(counts, self.empty().weights)
         return self._weighed(entries)
 
     def extend(self, data: ScoreData, *args: Any, **kwargs: Any) -> ScoreData:
@@ -154,11 +155,6 @@ class ScoreHistogram(Accumulator):
         cells = math.prod(self._shape)
         counts = add_pairs_of(data.counts, self._pair_rows, entries, cells=cells)
         return ScoreData(counts, data.weights)
-
-    def _counted(self, entries: Entries) -> jax.Array:
-        """Words of a batch without weights."""
-        pairs = tally_pairs(self._pair_rows, entries, cells=math.prod(self._shape))
-        return jnp.pad(pairs, ((0, 0), (0, 1), (0, 0)))
 
     def _weighed(self, entries: Entries) -> ScoreData:
         """The sums of a batch with weights."""
@@ -210,7 +206,7 @@ class ScoreHistogram(Accumulator):
     def _pair_rows(self, entries: Entries) -> Rows:
         """The same; what is outside [0, 1] is told by its cell."""
         rows = self._rows(entries)
-        return rows._replace(flags=rows.flags[:2])
+        return rows._replace(flags=(*rows.flags[:2], never(rows.cell)))
 
     def _offset_rows(self, entries: Entries) -> Rows:
         """The same, each weight times the offset as a share of the cell."""
