@@ -174,6 +174,10 @@ class Proportion(Ratio):
     def interval(self, state: State, confidence: float = 0.95) -> Interval:
         """A confidence interval for the share, from the state alone (Wilson).
 
+        With weights, numbers of rows are effective ones, the weights over
+        `sum(w^2) / sum(w)` of all rows (Kish): right where weights have nothing to do
+        with what is counted.
+
         Args:
           state: What `update` returned.
           confidence: How often it should hold the share of the population.
@@ -197,7 +201,8 @@ class Proportion(Ratio):
                 )
             z = normal_quantile(confidence)
             part, rest = self.parts(self._counts(state.data))
-            found = wilson_interval(part, rest, z)
+            unit = self.accumulator.typical_weight(state.data)
+            found = wilson_interval(part / unit, rest / unit, z)
             poisoned: Interval = self.poisoned(found, state.data)
             return poisoned
 

@@ -15,7 +15,13 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from jaxmetrics import checks
-from jaxmetrics.binary import Entries, entries_of, never, rows_of, widened
+from jaxmetrics.binary import (
+    Entries,
+    entries_of,
+    never,
+    rows_of,
+    widened,
+)
 from jaxmetrics.checks import Mismatch, WrongKind
 from jaxmetrics.histogram import Rows, Tally, add_pairs_of, tally, tally_pairs
 from jaxmetrics.lanes import as_rows
@@ -215,7 +221,7 @@ class ScoreHistogram(Accumulator):
         return Rows(rows.cell, (), rows.weight * offset)
 
     def _squares(self, entries: Entries) -> Tally:
-        """The squares of the weights by label."""
+        """The squares of the weights by class and label."""
 
         def labels(entries: Entries) -> Rows:
             rows: Any = self._rows(entries)
