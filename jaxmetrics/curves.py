@@ -1,7 +1,7 @@
 """Curves over the thresholds, ends included: "everything" and "nothing is positive".
 
 Unless they are given thresholds, they read `ScoreHistogram` and share the state of
-`AUROC`: the exact curves at each of its 16,382 thresholds.
+`AUROC`: the exact curves at each of its 16,381 thresholds.
 """
 
 from dataclasses import KW_ONLY

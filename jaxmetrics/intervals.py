@@ -58,4 +58,6 @@ def logit_interval(estimate: jax.Array, error: jax.Array, z: float) -> Interval:
     reach = jnp.exp(z * divide(error, spread))
     lower = divide(estimate, estimate + (1 - estimate) * reach)
     upper = divide(estimate * reach, estimate * reach + (1 - estimate))
+    unknown = jnp.isnan(error)
+    lower, upper = (jnp.where(unknown, error, x) for x in (lower, upper))
     return Interval(lower, upper, error)

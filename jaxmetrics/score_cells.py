@@ -92,9 +92,15 @@ class ScoreCells(NamedTuple):
         return _from_rank(self._first_ranks())
 
     def thresholds(self) -> np.ndarray:
-        """The score below each edge: what is above it has reached the next cell."""
-        below: np.ndarray = np.nextafter(self.edges(), np.float32(-np.inf))
-        return below
+        """A score below each edge: what is above it has reached the next cell.
+
+        The next float32 below, but for subnormal ones, which backends take for 0.
+        """
+        edges, least = self.edges(), np.finfo(np.float32).smallest_normal
+        below = np.nextafter(edges, np.float32(-np.inf))
+        normal = np.where(edges > 0, np.float32(0), -least)
+        result: np.ndarray = np.where(np.abs(below) < least, normal, below)
+        return result
 
     @functools.cache  # noqa: B019
     def distinct(self) -> np.ndarray:

@@ -41,7 +41,7 @@ from jaxmetrics.totals import Counts, four_counts
 
 __all__ = ["ScoreHistogram"]
 
-CELLS = 2**14 - 1  # of all classes together; with weights, 64 bytes each: 1 MiB
+CELLS = 2**14 - 2  # of all classes together; with weights, 64 bytes each: 1 MiB
 LEAST_CELLS = 255  # of one class
 _FLAGS = 3
 
@@ -70,14 +70,15 @@ class ScoreHistogram(Accumulator):
     are summed apart, as two-floats, and both may be mixed.
 
     Args:
-      num_cells: How many cells for each class, at least 15. Unless given, 16,383 shared
+      num_cells: How many cells for each class, at least 15. Unless given, 16,382 shared
         by all classes, but at least 255 for each; twice as many without weights.
       class_id: Reads this entry of the last axis alone.
       num_classes: Keeps every entry of the last axis, of this size, on its own.
       from_logits: Scores are any real numbers; without it they are in [0, 1].
       weighted: Whether `sample_weight` may come. False halves the memory of a cell.
 
-    As a metric its value is a `Ranks`, the start of metrics of one's own.
+    As a metric its value is a `Ranks`, the start of metrics of one's own: sums are 0
+    when there is nothing, and NaN once a NaN or an impossible label has come.
 
     Example:
       >>> import jaxmetrics as jm
@@ -207,7 +208,9 @@ class ScoreHistogram(Accumulator):
         unusual = never(score) if self.from_logits else (score < 0) | (score > 1)
         cell, level = self.cells.place(score)
         places = self.cells.number
-        return rows_of(entries, cell, unusual, places=places, amount=level)
+        rows = rows_of(entries, cell, unusual, places=places, amount=level)
+        nan, outside, unusual = rows.flags
+        return rows._replace(flags=(nan, outside, unusual & ~outside))
 
     def _pair_rows(self, entries: Entries) -> Rows:
         """The same; what is outside [0, 1] is told by its cell."""

@@ -79,3 +79,16 @@ def test_sharded_evaluation_prints_what_its_docstring_shows():
     shown = re.findall(r"^    (.* True)$", source, re.MULTILINE)
     assert len(shown) == 4
     assert out.splitlines() == shown
+
+
+def test_rare_events_print_what_they_promise():
+    """The binned area is far off; the fine one is not, and knows its bound."""
+    out, _ = run("rare_events.py")
+    lines = [line.strip() for line in out.strip().splitlines()]
+    promised = (EXAMPLES / "rare_events.py").read_text().split('"""')[1]
+    assert len(lines) == 7
+    for line in lines:
+        assert line in promised
+    exact, binned, fine = (float(line[30:36]) for line in lines[:3])
+    assert abs(binned - exact) > 0.04
+    assert abs(fine - exact) < 0.0001

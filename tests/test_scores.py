@@ -1,0 +1,459 @@
+"""The fine score histogram: its cells, its areas and the bounds on their errors."""
+
+import functools
+import math
+import warnings
+from typing import Any
+
+import exact
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+from score_suite import SUITE, Scores, make
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+import jaxmetrics as jm
+from jaxmetrics import histogram
+from jaxmetrics.score_cells import LEVELS, ScoreCells
+
+AREAS = {
+    "auroc": jm.AUROC,
+    "average precision": jm.AveragePrecision,
+    "partial": functools.partial(jm.PartialAUROC, 0.1),
+}
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def update(metric: Any, state: Any, batch: dict[str, Any]) -> Any:
+    """One compiled update."""
+    return metric.update(state, **batch)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def read(metric: Any, state: Any) -> tuple[jax.Array, jax.Array]:
+    """The value and its bound."""
+    return metric.compute(state), metric.error_bound(state)
+
+
+def batch_of(s: Scores) -> dict[str, Any]:
+    """Inputs by name."""
+    batch = {"y_true": s.y_true, "y_pred": s.y_pred}
+    return batch if s.weight is None else {**batch, "sample_weight": s.weight}
+
+
+def truths(s: Scores) -> dict[str, float]:
+    """The areas by scikit-learn, in float64."""
+    score, weight = s.y_pred.astype(np.float64), s.weight
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of scikit-learn about weights
+        return {
+            "auroc": roc_auc_score(s.y_true, score, sample_weight=weight),
+            "average precision": average_precision_score(
+                s.y_true, score, sample_weight=weight
+            ),
+            "partial": roc_auc_score(
+                s.y_true, score, sample_weight=weight, max_fpr=0.1
+            ),
+        }
+
+
+# --- cells ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("logits", [False, True])
+@pytest.mark.parametrize("number", [15, 255, 2**14 - 2])
+def test_cells_increase_with_the_score_and_begin_at_their_edges(number, logits):
+    """The least score of a cell is in it, and the one below it is not."""
+    cells = ScoreCells(number, logits)
+    edges, place = cells.edges(), jax.jit(cells.place)
+    reached = np.append(edges[1:] > edges[:-1], True)  # cells that hold a score
+    after, _ = place(edges)
+    before, _ = place(cells.thresholds())
+    np.testing.assert_array_equal(after[reached], np.arange(1, number)[reached])
+    first = np.append(True, edges[1:] > edges[:-1])
+    np.testing.assert_array_equal(before[first], np.arange(number - 1)[first])
+
+    random = np.random.default_rng(0)
+    scores = np.concatenate([random.random(1000), 10.0 ** random.uniform(-38, 0, 1000)])
+    scores = np.float32(np.concatenate([scores, 1 - scores, -scores, 300 * scores]))
+    cell, level = place(np.sort(scores))
+    whole = np.asarray(cell) * LEVELS + np.asarray(level)
+    assert np.all(np.diff(whole) >= 0)
+    assert cell.min() >= 0
+    assert cell.max() < number
+    assert cells.distinct().sum() == pytest.approx(2**32 - 2**24, rel=0.01)
+
+
+def test_ends_of_the_range_have_cells_of_their_own():
+    """What is outside [0, 1] is never mixed with what is inside; 1 is alone."""
+    cell, _ = ScoreCells(255).place(
+        jnp.float32([-np.inf, -1e-30, -0.0, 0, 1e-38, 1 - 2**-24, 1, 1.0000001, np.inf])
+    )
+    assert cell.tolist()[:2] == [0, 0]
+    assert cell.tolist()[2:4] == [1, 1]
+    assert cell.tolist()[-4:] == [252, 253, 254, 254]
+
+
+# --- areas ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", SUITE)
+def test_areas_of_hard_scores_are_right_and_keep_their_bounds(name):
+    """AUROC to 1e-5 whatever the scores, and nothing beyond its bound."""
+    s = make(name, 10**5)
+    wanted = truths(s)
+    for what, kind in AREAS.items():
+        metric = kind(from_logits=s.logits)
+        value, bound = read(metric, update(metric, metric.init(), batch_of(s)))
+        error = abs(float(value) - wanted[what])
+        assert error <= float(bound), what
+        # With fewer rows than the tables have, their order in crowded cells says more.
+        assert error <= (2e-5 if name.startswith("[0.5") else 1e-5) or what != "auroc"
+        assert error <= 3e-4, (what, error)
+        if name in ("ordinary", "logits to 100") and what == "auroc":
+            assert error <= 1e-6
+            assert float(bound) <= 1e-3
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("rows", [10**6, 10**7])
+@pytest.mark.parametrize("name", SUITE)
+def test_areas_of_many_hard_scores(name, rows):
+    """The same at the sizes that the tables show."""
+    s = make(name, rows, seed=1)
+    wanted = truths(s)
+    for what, kind in AREAS.items():
+        metric = kind(from_logits=s.logits)
+        value, bound = read(metric, update(metric, metric.init(), batch_of(s)))
+        error = abs(float(value) - wanted[what])
+        assert error <= float(bound), what
+        assert error <= 1e-5 or what != "auroc", error
+
+
+def test_a_state_is_at_most_a_mebibyte():
+    """With weights or without, alone or by class."""
+    for metric in (
+        jm.AUROC(),
+        jm.AUROC(weighted=False),
+        jm.AUROC(num_classes=10),
+        jm.AUROC(num_classes=64, weighted=False),
+    ):
+        leaves = jax.tree.leaves(metric.init())
+        assert 2**19 <= sum(x.nbytes for x in leaves) <= 2**20
+    assert jm.AUROC().accumulator.num_cells == 2**14 - 2
+    assert jm.AUROC(weighted=False).accumulator.num_cells == 2**15 - 3
+
+
+few = st.lists(
+    st.tuples(
+        st.booleans(),
+        st.sampled_from([0.0, 1.0, 0.5, 0.25, 1e-3])
+        | st.floats(0, 1, width=32)
+        | st.integers(-20, 20).map(lambda i: float(np.float32(0.5 + i * 2**-20))),
+        st.integers(1, 8),
+    ),
+    min_size=2,
+    max_size=24,
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(rows=few, weighted=st.booleans())
+def test_no_area_is_ever_beyond_its_bound(rows, weighted):
+    """Any few rows: ties, neighbours in one cell, zeros and ones."""
+    true, score, weight = (np.asarray(x) for x in zip(*rows, strict=True))
+    if true.all() or not true.any():
+        return
+    pad = 24 - len(rows)
+    score = np.where(np.abs(score) < 1e-37, 0, score)  # subnormal numbers are 0
+    weight = weight if weighted else np.ones_like(weight)
+    batch = {
+        "y_true": np.pad(true, (0, pad)),
+        "y_pred": np.pad(np.float32(score), (0, pad)),
+        "mask": np.arange(24) < len(rows),
+    }
+    if weighted:
+        batch["sample_weight"] = np.pad(np.float32(weight), (0, pad))
+    of = {
+        "auroc": exact.auroc,
+        "average precision": exact.average_precision,
+        "partial": exact.partial_auroc(0.1),
+    }
+    for what, kind in AREAS.items():
+        metric = kind(num_cells=63)
+        state = update(metric, metric.init(), batch)
+        value, bound = read(metric, state)
+        wanted = of[what](np.float64(true), np.float32(score), np.float64(weight))
+        assert abs(float(value) - wanted) <= float(bound), what
+        value, _ = read(kind(), update(kind(), kind().init(), batch))
+        assert 0 <= float(value) <= 1
+
+
+def test_the_rare_events_that_peers_get_wrong():
+    """All scores below 0.024: 200 thresholds see next to nothing of the order."""
+    random = np.random.default_rng(4)
+    true = random.random(50_000) < 0.01
+    score = np.float32(0.024 * random.beta(np.where(true, 3, 1.5), 6))
+    wanted = roc_auc_score(true, score)
+    binned, fine = (
+        jax.jit(metric)(y_true=true, y_pred=score) for metric in (jm.AUC(), jm.AUROC())
+    )
+    assert abs(float(binned) - wanted) > 0.04
+    assert abs(float(fine) - wanted) < 1e-5
+
+
+@pytest.mark.parametrize("size", [100, 10_000])
+def test_counts_are_the_same_however_rows_are_cut_and_ordered(size):
+    """Bit for bit, whether a batch touches a few cells or passes over all."""
+    s = make("ordinary", 30_000)
+    whole = jm.AUROC()
+    together = update(whole, whole.init(), batch_of(s))
+    order = np.random.default_rng(1).permutation(30_000)
+    parts = [x[order].reshape(-1, size) for x in (s.y_true, s.y_pred)]
+
+    @jax.jit
+    def scanned(state: Any, parts: Any) -> Any:
+        def step(state: Any, batch: Any) -> Any:
+            return whole.update(state, *batch), None
+
+        return jax.lax.scan(step, state, parts)[0]
+
+    in_turn = scanned(whole.init(), parts)
+    for a, b in zip(*map(jax.tree.leaves, (together, in_turn)), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_table_too_small_for_a_batch_is_filled_in_parts(monkeypatch):
+    """More rows than the amounts of a cell have room for are counted in halves."""
+    s = make("a constant", 2**13 + 5)
+    metric = jm.AUROC(num_cells=63)
+    wanted = jax.jit(metric.update)(metric.init(), **batch_of(s))
+    monkeypatch.setattr(histogram, "WIDE_ROWS", 1000)
+    found = jax.jit(lambda state, batch: metric.update(state, **batch))(
+        metric.init(), batch_of(s)
+    )
+    for a, b in zip(*map(jax.tree.leaves, (wanted, found)), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_weights_and_rows_may_be_mixed():
+    """Rows without weights are rows of weight 1."""
+    s = make("all over [0, 1]", 2000)
+    metric = jm.AUROC()
+    first, second = (
+        {name: x[part] for name, x in batch_of(s).items()}
+        for part in (slice(0, 1000), slice(1000, 2000))
+    )
+    weight = np.float32(np.random.default_rng(2).uniform(0.1, 9, 1000))
+    state = update(metric, metric.init(), first)
+    state = update(metric, state, {**second, "sample_weight": weight})
+    value, bound = read(metric, state)
+    wanted = roc_auc_score(
+        s.y_true, s.y_pred, sample_weight=np.append(np.ones(1000), weight)
+    )
+    assert abs(float(value) - wanted) <= min(float(bound), 1e-5)
+
+
+def test_many_labels_have_one_area_each_and_absent_ones_are_counted():
+    """What a label lacks leaves it out of the mean, unless it is given a value."""
+    random = np.random.default_rng(3)
+    true = random.random((500, 5)) < 0.3
+    true[:, 1], true[:, 3] = False, True
+    score = np.float32(random.random((500, 5)) ** np.where(true, 0.7, 1.2))
+    batch = {"y_true": true, "y_pred": score}
+    areas = [roc_auc_score(true[:, i], score[:, i]) for i in (0, 2, 4)]
+    each = jm.AUROC(num_classes=5)
+    state = update(each, each.init(), batch)
+    values, bounds = read(each, state)
+    errors = np.abs(np.asarray(values)[[0, 2, 4]] - areas)
+    assert np.all(errors <= np.asarray(bounds)[[0, 2, 4]])
+    assert np.isnan(values[1])
+    assert np.isnan(values[3])
+    assert np.isnan(bounds[1])
+    macro = jm.AUROC(num_classes=5, average="macro")
+    assert int(jax.jit(macro.classes_without_value)(state)) == 2
+    value, bound = read(macro, state)
+    assert abs(float(value) - np.mean(areas)) <= float(bound)
+    known = jm.AUROC(num_classes=5, average="macro", zero_division=0.5)
+    wanted = (sum(areas) + 1) / 5
+    assert float(read(known, state)[0]) == pytest.approx(wanted, abs=1e-4)
+    micro = jm.AUROC(num_classes=5, average="micro")
+    wanted = roc_auc_score(true.ravel(), score.ravel())
+    assert float(read(micro, state)[0]) == pytest.approx(wanted, abs=1e-4)
+
+
+def test_scores_outside_are_counted_in_both_kinds_of_update():
+    """Rows with weights and rows without; logits are never outside."""
+    batch = {
+        "y_true": np.float32([0, 1, 1, 0, np.nan, 2]),
+        "y_pred": np.float32([-1, 2, 0.5, np.inf, 0.5, -3]),
+    }
+    metric = jm.AUROC(num_cells=63)
+    state = update(metric, metric.init(), batch)
+    assert [int(x) for x in metric.validity(state)] == [1, 1, 3]
+    state = update(metric, state, {**batch, "sample_weight": np.ones(6, np.float32)})
+    assert [int(x) for x in metric.validity(state)] == [2, 2, 6]
+    value, bound = read(metric, state)
+    assert np.isnan(value)
+    assert np.isnan(bound)
+    metric = jm.AUROC(num_cells=63, from_logits=True)
+    state = update(metric, metric.init(), batch)
+    assert [int(x) for x in metric.validity(state)] == [1, 1, 0]
+
+
+def test_scores_outside_keep_their_order_and_the_bound():
+    """A score below 0 is below every other, one above 1 above."""
+    true, score = np.float32([1, 0, 1, 0, 1]), np.float32([7, 1, 0.5, -3, -2])
+    metric = jm.AUROC()
+    value, bound = read(
+        metric, update(metric, metric.init(), {"y_true": true, "y_pred": score})
+    )
+    wanted = roc_auc_score(true, score)
+    assert abs(float(value) - wanted) <= float(bound)
+
+
+@pytest.mark.parametrize(
+    ("make_it", "words"),
+    [
+        (lambda: jm.AUROC(num_cells=14), "num_cells must be an integer >= 15"),
+        (lambda: jm.AUROC(average="macro"), "average='macro' needs num_classes"),
+        (lambda: jm.PartialAUROC(0), "max_fpr must be above 0"),
+        (lambda: jm.PartialAUROC(1.5), "max_fpr must be in"),
+        (lambda: jm.ScoreHistogram(class_id=0, num_classes=2), "give one"),
+        (lambda: jm.ROCCurve(5, num_cells=20), "for num_thresholds=None"),
+        (lambda: jm.PrecisionAtRecall(0.5, weighted=False), "num_thresholds=None"),
+        (lambda: jm.BestFBetaScore(0), "beta must be a positive number"),
+        (lambda: jm.Lift(0), "share must be above 0"),
+        (lambda: jm.ExactAUROC(0), "capacity must be an integer >= 1"),
+        (lambda: jm.auroc([0, 1], [0.1, 0.2, 0.3]), "auroc: y_true and y_pred must"),
+        (
+            lambda: jm.AUROC(weighted=False)([0, 1], [0.1, 0.2], sample_weight=2),
+            "AUROC: weighted=False takes no sample_weight",
+        ),
+        (
+            lambda: jm.OperatingThreshold(jm.Precision()),
+            "metric must be the best of all thresholds",
+        ),
+    ],
+)
+def test_what_cannot_be_is_refused(make_it, words):
+    """With the name of the metric and the way out."""
+    with pytest.raises((ValueError, TypeError), match=words.replace("(", r"\(")):
+        make_it()
+
+
+# --- intervals -----------------------------------------------------------------------
+
+
+def delong(true: np.ndarray, score: np.ndarray) -> float:
+    """The standard error from the means over pairs, row by row."""
+    won = (score[true][:, None] > score[~true]) + 0.5 * (
+        score[true][:, None] == score[~true]
+    )
+    parts = (
+        won.mean(axis=1).var(ddof=1) / true.sum(),
+        won.mean(axis=0).var(ddof=1) / np.sum(~true),
+    )
+    return math.sqrt(sum(parts))
+
+
+@pytest.mark.parametrize("name", ["ordinary", "101 values", "logits to 100"])
+def test_the_standard_error_of_auroc_is_delongs(name):
+    """From the state alone, to half a percent."""
+    s = make(name, 1500)
+    metric = jm.AUROC(from_logits=s.logits)
+    state = update(metric, metric.init(), batch_of(s))
+    found = jax.jit(metric.interval)(state)
+    wanted = delong(s.y_true, s.y_pred)
+    assert float(found.standard_error) == pytest.approx(wanted, rel=5e-3)
+    value = float(read(metric, state)[0])
+    assert float(found.lower) < value < float(found.upper)
+    narrow = jax.jit(functools.partial(metric.interval, confidence=0.5))(state)
+    assert float(found.lower) < float(narrow.lower) < float(narrow.upper)
+
+
+NORMAL = {  # distance, share of positives, rows
+    "fair": (1.0, 0.3, 300),
+    "good, rare": (2.0, 0.1, 600),
+    "poor": (0.3, 0.5, 500),
+}
+
+
+@pytest.mark.parametrize("kind", NORMAL)
+def test_intervals_of_auroc_hold_the_truth_as_often_as_they_say(kind):
+    """93 to 97 of 100 intervals of 95 percent, over 2000 data sets."""
+    distance, share, rows = NORMAL[kind]
+    truth = 0.5 * (1 + math.erf(distance / 2))
+    metric = jm.AUROC(num_cells=255, from_logits=True)
+
+    @jax.jit
+    @jax.vmap
+    def intervals(key: jax.Array) -> jm.Interval:
+        one, two = jax.random.split(key)
+        true = jax.random.bernoulli(one, share, (rows,))
+        score = jax.random.normal(two, (rows,)) + distance * true
+        return metric.interval(metric.update(metric.init(), true, score))
+
+    found = intervals(jax.random.split(jax.random.key(0), 2000))
+    held = np.mean((found.lower <= truth) & (truth <= found.upper))
+    assert 0.93 <= held <= 0.97
+
+
+@pytest.mark.parametrize("share", [0.5, 0.2, 0.05])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_intervals_of_shares_hold_the_truth_as_often_as_they_say(share, weighted):
+    """Wilson's, of recall; with weights by effective numbers of rows."""
+    rows, metric = 400, jm.Recall()
+
+    @jax.jit
+    @jax.vmap
+    def intervals(key: jax.Array) -> jm.Interval:
+        one, two = jax.random.split(key)
+        score = jax.random.bernoulli(one, share, (rows,)).astype(jnp.float32)
+        weight = jax.random.uniform(two, (rows,), minval=0.2, maxval=3.0)
+        more = {"sample_weight": weight} if weighted else {}
+        true = jnp.ones_like(score)
+        return metric.interval(metric.update(metric.init(), true, score, **more))
+
+    found = intervals(jax.random.split(jax.random.key(1), 2000))
+    held = np.mean((found.lower <= share) & (share <= found.upper))
+    assert 0.93 <= held <= 0.97
+
+
+def test_wilsons_interval_by_hand():
+    """3 of 4 at 95 percent: 0.3006 to 0.9544, as statsmodels and R have it."""
+    batch = {"y_true": [1, 1, 1, 1], "y_pred": [1, 1, 1, 0]}
+    metric = jm.Recall()
+    found = metric.interval(metric.update(metric.init(), **batch))
+    assert float(found.lower) == pytest.approx(0.3006, abs=1e-4)
+    assert float(found.upper) == pytest.approx(0.9544, abs=1e-4)
+    assert float(found.standard_error) == pytest.approx(math.sqrt(3 / 64))
+
+
+def test_intervals_of_nothing_and_of_all():
+    """NaN without a row; within [0, 1] always; no interval of an average."""
+    metric = jm.Precision()
+    assert all(np.isnan(x) for x in metric.interval(metric.init()))
+    state = metric.update(metric.init(), y_true=[1, 1], y_pred=[1, 1])
+    lower, upper, error = metric.interval(state)
+    assert 0 < float(lower) < float(upper) == 1
+    assert float(error) == 0
+    auroc = jm.AUROC(num_cells=63)
+    interval = jax.jit(auroc.interval)
+    assert all(np.isnan(x) for x in interval(auroc.init()))
+    state = update(
+        auroc,
+        auroc.init(),
+        {"y_true": np.float32([0, 1]), "y_pred": np.float32([0.1, 0.9])},
+    )
+    assert np.isnan(interval(state).standard_error)
+    for several in (
+        jm.Recall(num_classes=3, average="macro"),
+        jm.AUROC(num_classes=3, average="micro", num_cells=63),
+    ):
+        with pytest.raises(TypeError, match="has no interval, because the classes"):
+            several.interval(several.init())
+    with pytest.raises(ValueError, match="confidence must be between 0 and 1"):
+        metric.interval(metric.init(), confidence=95)
