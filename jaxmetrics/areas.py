@@ -52,6 +52,7 @@ class _ScoreArea(Readout):
     zero_division: float = math.nan
 
     needs_negatives: ClassVar[bool] = True
+    highest: ClassVar[float] = 1.0  # what rounding must not exceed
 
     def checked(self) -> dict[str, Any]:
         """Checks the options that belong to the read-out."""
@@ -86,7 +87,8 @@ class _ScoreArea(Readout):
         """The area, where it exists."""
         r, unit = value
         missing = jnp.asarray(self.zero_division, r.positives.dtype)
-        return jnp.where(self._exists(r), self.area(r, unit).estimate, missing)
+        estimate = jnp.clip(self.area(r, unit).estimate, 0, self.highest)
+        return jnp.where(self._exists(r), estimate, missing)
 
     def read(self, data: ScoreData) -> Any:
         """The area, averaged, in the metric's dtype."""
@@ -100,15 +102,19 @@ class _ScoreArea(Readout):
 
         A rigorous bound, from the state alone, for scores as they are in float32: what
         the least and the most favourable order of rows inside cells would give, and
-        2^-20 for rounding. It cannot tell ties from scores that are close, so for many
-        equal scores it is far above the error. Averaged as the value is; NaN where
-        that is.
+        2^-20 for rounding (and the precision of `dtype`). It cannot tell ties from
+        scores that are close, so for many equal scores it is far above the error.
+        Weights are those that are kept: 48 bits below the largest of a batch.
+        Averaged as the value is; NaN where that is.
         """
         with checks.naming(self.label):
             self._check(state)
             r, unit = self._ranks(state.data)
             lowest, estimate, highest = self.area(r, unit)
             error = jnp.maximum(highest - estimate, estimate - lowest) + ROUNDING
+            if self.dtype is not None:
+                # JAX has no types for it.
+                error += float(jnp.finfo(self.dtype).eps)  # type: ignore[no-untyped-call]
             missing = jnp.asarray(self.zero_division * 0, error.dtype)
             error = jnp.where(self._exists(r), error, missing)
             bound = averaged(error, r.total[0], self._mean, self.zero_division * 0)
@@ -192,7 +198,8 @@ class AUROC(_ScoreArea):
 
         Returns:
           An `Interval`, of the shape of the value. NaN where there is no area, or fewer
-          than two positives or negatives.
+          than two positives or negatives; and where squares of weights leave the range
+          of float32, beyond 1e19 or below 1e-19.
 
         Raises:
           TypeError: With an average: classes of the same rows are not independent.
@@ -212,17 +219,15 @@ class AUROC(_ScoreArea):
             r = self.accumulator.ranks(state.data)
             units = self.accumulator.typical_weight(state.data)
             numbers = [divide(x, u) for x, u in zip(r.total, units[::-1], strict=True)]
-            area = self.area(r, units).estimate
+            area = jnp.clip(self.area(r, units).estimate, 0, 1)
             variance = sum(
                 divide(spread, number - 1)
                 for spread, number in zip(_spreads(r, area), numbers, strict=True)
             )
-            error = jnp.where(
-                (numbers[0] > 1) & (numbers[1] > 1),
-                jnp.sqrt(variance),
-                jnp.full_like(area, jnp.nan),
-            )
-            found = logit_interval(area, error, z)
+            known = self._exists(r) & (numbers[0] > 1) & (numbers[1] > 1)
+            nan = jnp.full_like(area, jnp.nan)
+            error = jnp.where(known, jnp.sqrt(variance), nan)
+            found = logit_interval(jnp.where(known, area, nan), error, z)
             poisoned: Interval = self.poisoned(found, state.data)
             return poisoned
 
@@ -292,8 +297,10 @@ class PartialAUROC(_ScoreArea):
     def checked(self) -> dict[str, Any]:
         """Checks the rate."""
         max_fpr = checks.fraction(self.max_fpr, "max_fpr")
-        if max_fpr == 0:
-            raise Mismatch("max_fpr must be above 0 and at most 1; got 0.")
+        if max_fpr < 1e-9:
+            raise Mismatch(
+                f"max_fpr must be above 0, from 1e-9 to 1; got {self.max_fpr!r}."
+            )
         standardized = checks.boolean(self.standardized, "standardized")
         return {**super().checked(), "max_fpr": max_fpr, "standardized": standardized}
 
@@ -397,7 +404,10 @@ class AveragePrecision(_ScoreArea):
         false = r.negatives_above + r.negatives
         whole = r.positives_above + false
         ratio = divide(r.positives, whole)
-        mean_log = divide(jnp.log1p(ratio), ratio, 1.0)
+        # The mean is 0 where all there is so far is nothing beside the positives.
+        finite = jnp.isfinite(ratio)
+        mean_log = divide(jnp.log1p(ratio), jnp.where(finite, ratio, 1.0), 1.0)
+        mean_log = jnp.where(finite, mean_log, jnp.zeros_like(mean_log))
         return 1 - divide(false, whole) * mean_log
 
 

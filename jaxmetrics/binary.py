@@ -4,7 +4,7 @@ What accumulators of binary problems share. An entry is counted if its label is 
 and nothing about it is NaN; otherwise it is flagged and dropped.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,6 @@ from jax.typing import ArrayLike
 from jaxmetrics import checks
 from jaxmetrics.histogram import Rows, present
 from jaxmetrics.lanes import require_alike
-from jaxmetrics.numerics import two_float
 
 __all__ = [
     "Entries",
@@ -23,7 +22,6 @@ __all__ = [
     "is_nan",
     "never",
     "rows_of",
-    "sum_of_squares",
     "widened",
 ]
 
@@ -112,19 +110,6 @@ def rows_of(
         dropped |= ~here
     cell = lax.select(dropped, jnp.full_like(cell, -1), cell)
     return Rows(cell, tuple(flags), weight, amount)
-
-
-def sum_of_squares(entries: Entries) -> jax.Array:
-    """The sum of the squared weights of what is kept, as a two-float `(2,)`.
-
-    For effective numbers of rows, so plain float32 arithmetic will do.
-    """
-    weight: Any = entries.weight
-    usable = (weight > 0) & (weight < np.inf)
-    usable = usable if entries.keep is None else usable & entries.keep
-    return two_float(
-        jnp.sum(jnp.where(usable, weight * weight, jnp.zeros_like(weight)))
-    )
 
 
 def _label(true: jax.Array) -> tuple[jax.Array, jax.Array]:

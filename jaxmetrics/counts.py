@@ -20,7 +20,6 @@ from jaxmetrics.binary import (
     is_nan,
     never,
     rows_of,
-    sum_of_squares,
     widened,
 )
 from jaxmetrics.checks import Mismatch
@@ -31,8 +30,6 @@ from jaxmetrics.metric import Accumulator
 from jaxmetrics.numerics import (
     add_batch,
     add_pairs,
-    added,
-    divide,
     read_count,
     words_from_counts,
 )
@@ -51,12 +48,11 @@ class CountsData(NamedTuple):
     """What `ConfusionCounts` keeps, packed into two leaves.
 
     The cells of a `(classes, 2, thresholds + 1)` table, flattened: class, label, and
-    number of thresholds below the score. After the counts come the three flags, after
-    the weights the sum of their squares.
+    number of thresholds below the score. After the counts come the three flags.
     """
 
     counts: jax.Array  # uint32 (2, cells + 3): exact words
-    weights: jax.Array  # float32 (2, cells + 1): two-floats
+    weights: jax.Array  # float32 (2, cells): two-floats
 
 
 class ConfusionCounts(Accumulator):
@@ -153,7 +149,7 @@ class ConfusionCounts(Accumulator):
         cells = math.prod(self._shape)
         return CountsData(
             jnp.zeros((2, cells + 3), jnp.uint32),
-            jnp.zeros((2, cells + 1), jnp.float32),
+            jnp.zeros((2, cells), jnp.float32),
         )
 
     def measure(
@@ -199,14 +195,7 @@ class ConfusionCounts(Accumulator):
         batch = self._entries(y_true, y_pred, sample_weight, mask)
         weight, keep = batch[0].weight, batch[0].keep
         scale = None if weight is None else max_weight(weight, keep)
-        cells = math.prod(self._shape)
-        sums = tally(self._rows, batch, cells=cells, scale=scale)
-        if weight is None:
-            return sums
-        squares = sum_of_squares(batch[0])[:, None]
-        (total, error), (square, rest) = sums.weighed, squares
-        weights = jnp.concatenate([total, square]), jnp.concatenate([error, rest])
-        return sums._replace(weights=weights)
+        return tally(self._rows, batch, cells=math.prod(self._shape), scale=scale)
 
     def _entries(
         self,
@@ -286,20 +275,11 @@ class ConfusionCounts(Accumulator):
     def tables(self, data: CountsData) -> tuple[jax.Array, jax.Array]:
         """Words and two-floats of the cells, each `(2, classes, 2, thresholds + 1)`."""
         words = data.counts[:, :-3].reshape(2, *self._shape)
-        weights = data.weights[:, : math.prod(self._shape)]
-        return words, weights.reshape(2, *self._shape)
+        return words, data.weights.reshape(2, *self._shape)
 
-    def typical_weight(self, data: CountsData) -> jax.Array:
-        """`sum(w^2) / sum(w)` over all rows; 1 without weights.
-
-        A sum of weights over it is the effective number of rows (Kish).
-        """
-        words, weights = (x.reshape(2, -1) for x in self.tables(data))
-        rows, heavy = added(words, 1), added(weights, 1)
-        square, total = (
-            read_count(rows, x, None) for x in (data.weights[:, -1], heavy)
-        )
-        return divide(square, total, 1.0)
+    def is_weighted(self, data: CountsData) -> jax.Array:
+        """Whether rows with weights have come."""
+        return jnp.any(data.weights != 0)
 
     def totals(self, data: CountsData) -> tuple[jax.Array, jax.Array]:
         """Words and two-floats of the four counts, each `(2, 4, thresholds, classes)`.

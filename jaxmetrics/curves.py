@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from jaxmetrics import checks
 from jaxmetrics.grids import GridReadout, even_grid, with_ends
@@ -113,6 +114,11 @@ class _Curve(GridReadout):
         return with_ends(c), thresholds
 
 
+def _rising(rate: jax.Array) -> jax.Array:
+    """A rate that rises but for rounding, which weights bring with them."""
+    return lax.cummax(rate, axis=0)
+
+
 class ROCCurve(_Curve):
     """The ROC curve: true positive rate over false positive rate at each threshold.
 
@@ -149,8 +155,8 @@ class ROCCurve(_Curve):
     def formula(self, c: Counts) -> ROCPoints:
         """Both rates, false positive rate increasing."""
         c, thresholds = self.points(c)
-        x, y = false_positive_rate(c), recall(c)
-        return ROCPoints(x[::-1], y[::-1], thresholds[::-1])
+        x, y = false_positive_rate(c)[::-1], recall(c)[::-1]
+        return ROCPoints(_rising(x), _rising(y), thresholds[::-1])
 
 
 class PrecisionRecallCurve(_Curve):
@@ -192,7 +198,8 @@ class PrecisionRecallCurve(_Curve):
     def formula(self, c: Counts) -> PrecisionRecallPoints:
         """Both, recall decreasing."""
         c, thresholds = self.points(c)
-        return PrecisionRecallPoints(precision(c, 1.0), recall(c), thresholds)
+        falling = _rising(recall(c)[::-1])[::-1]
+        return PrecisionRecallPoints(precision(c, 1.0), falling, thresholds)
 
 
 class DETCurve(_Curve):
@@ -232,5 +239,5 @@ class DETCurve(_Curve):
     def formula(self, c: Counts) -> DETPoints:
         """Both rates, false positive rate increasing."""
         c, thresholds = self.points(c)
-        x, y = false_positive_rate(c), false_negative_rate(c)
-        return DETPoints(x[::-1], y[::-1], thresholds[::-1])
+        x, y = false_positive_rate(c)[::-1], false_negative_rate(c)
+        return DETPoints(_rising(x), _rising(y)[::-1], thresholds[::-1])

@@ -1,6 +1,7 @@
 """Exact areas under curves: of arrays in hand, and of a sample that is kept.
 
-Scores are any real numbers; equal ones are ties. Sorting takes time with the number of
+Scores are any real numbers, compared as float32 (and subnormal ones as 0); equal ones
+are ties. Sorting takes time with the number of
 rows, and moves them where they are sharded: for streams of unknown length the metrics
 of `areas` have states of a fixed size.
 """
@@ -44,7 +45,7 @@ def auroc(
 
     Args:
       y_true: Labels, 0 or 1 or boolean, of any shape.
-      y_pred: Scores of that shape, any real numbers.
+      y_pred: Scores of that shape, any real numbers; compared as float32.
       sample_weight: A scalar, that shape with any axis 1, or its leading axes.
       mask: Boolean, as `sample_weight`; True keeps. What is masked may hold NaN.
       zero_division: The area without positives or without negatives.
@@ -82,7 +83,7 @@ def average_precision(
 
     Args:
       y_true: Labels, 0 or 1 or boolean, of any shape.
-      y_pred: Scores of that shape, any real numbers.
+      y_pred: Scores of that shape, any real numbers; compared as float32.
       sample_weight: A scalar, that shape with any axis 1, or its leading axes.
       mask: Boolean, as `sample_weight`; True keeps. What is masked may hold NaN.
       zero_division: The value without positives.

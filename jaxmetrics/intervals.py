@@ -30,7 +30,7 @@ class Interval(NamedTuple):
 def normal_quantile(confidence: Any) -> float:
     """How many standard errors a two-sided interval reaches to either side."""
     level = checks.number(confidence, "confidence")
-    if not 0 < level < 1:
+    if not 0 < level < 1 or (1 + level) / 2 == 1:
         raise Mismatch(f"confidence must be between 0 and 1; got {confidence!r}.")
     return NormalDist().inv_cdf((1 + level) / 2)
 
@@ -44,20 +44,19 @@ def wilson_interval(hits: jax.Array, misses: jax.Array, z: float) -> Interval:
     spread = jnp.sqrt(divide(hits, trials, jnp.nan) * misses + z**2 / 4)
     reach = z / (trials + z**2) * spread
     error = jnp.sqrt(divide(share * (1 - share), trials, jnp.nan))
-    return Interval(
-        jnp.clip(middle - reach, 0, 1), jnp.clip(middle + reach, 0, 1), error
-    )
+    lower, upper = jnp.clip(middle - reach, 0, 1), jnp.clip(middle + reach, 0, 1)
+    return Interval(jnp.minimum(lower, share), jnp.maximum(upper, share), error)
 
 
 def logit_interval(estimate: jax.Array, error: jax.Array, z: float) -> Interval:
-    """An interval for a number in (0, 1) that is normal on the scale of its logit.
+    """An interval for a number in [0, 1] that is normal on the scale of its logit.
 
-    Where the estimate is 0 or 1 its ends are the estimate.
+    Where the estimate is 0 or 1 its ends are the estimate; NaN where either is.
     """
     spread = estimate * (1 - estimate)
-    reach = jnp.exp(z * divide(error, spread))
-    lower = divide(estimate, estimate + (1 - estimate) * reach)
-    upper = divide(estimate * reach, estimate * reach + (1 - estimate))
-    unknown = jnp.isnan(error)
-    lower, upper = (jnp.where(unknown, error, x) for x in (lower, upper))
-    return Interval(lower, upper, error)
+    logit = jnp.log(estimate) - jnp.log1p(-estimate)
+    reach = z * error / jnp.where(spread > 0, spread, jnp.ones_like(spread))
+    ends = jax.nn.sigmoid(logit - reach), jax.nn.sigmoid(logit + reach)
+    unknown = estimate + error  # NaN where either is
+    lower, upper = (jnp.where(spread > 0, end, estimate) + 0 * unknown for end in ends)
+    return Interval(jnp.minimum(lower, estimate), jnp.maximum(upper, estimate), error)

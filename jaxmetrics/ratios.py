@@ -174,16 +174,15 @@ class Proportion(Ratio):
     def interval(self, state: State, confidence: float = 0.95) -> Interval:
         """A confidence interval for the share, from the state alone (Wilson).
 
-        With weights, numbers of rows are effective ones, the weights over
-        `sum(w^2) / sum(w)` of all rows (Kish): right where weights have nothing to do
-        with what is counted.
+        It is one of numbers of rows: once rows with weights have come, it is NaN.
 
         Args:
           state: What `update` returned.
           confidence: How often it should hold the share of the population.
 
         Returns:
-          An `Interval`, of the shape of the value. NaN without a row to divide by.
+          An `Interval`, of the shape of the value. NaN without a row to divide by, and
+          with weights.
 
         Raises:
           TypeError: With an average over classes, whose rows are not independent.
@@ -201,8 +200,9 @@ class Proportion(Ratio):
                 )
             z = normal_quantile(confidence)
             part, rest = self.parts(self._counts(state.data))
-            unit = self.accumulator.typical_weight(state.data)
-            found = wilson_interval(part / unit, rest / unit, z)
+            weighted = self.accumulator.is_weighted(state.data)
+            unknown = jnp.where(weighted, jnp.nan, jnp.zeros_like(part))
+            found = wilson_interval(part + unknown, rest, z)
             poisoned: Interval = self.poisoned(found, state.data)
             return poisoned
 

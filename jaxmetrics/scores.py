@@ -43,6 +43,7 @@ __all__ = ["ScoreHistogram"]
 
 CELLS = 2**14 - 2  # of all classes together; with weights, 64 bytes each: 1 MiB
 LEAST_CELLS = 255  # of one class
+MOST_CELLS = 2**22  # of both labels: their place and a level fit 31 bits
 _FLAGS = 3
 
 
@@ -67,7 +68,8 @@ class ScoreHistogram(Accumulator):
 
     Cells are fine where scores crowd: evenly spaced, and spaced evenly in the logarithm
     of the score and of its distance to 1. Counts are exact below 2^53; weighted rows
-    are summed apart, as two-floats, and both may be mixed.
+    are summed apart, as two-floats, and both may be mixed. Of each weight the 48 bits
+    below the largest of its batch are kept. Scores are compared as float32.
 
     Args:
       num_cells: How many cells for each class, at least 15. Unless given, 16,382 shared
@@ -105,8 +107,14 @@ class ScoreHistogram(Accumulator):
         if number is None:
             share = CELLS if weighted else 2 * CELLS + 1
             number = max(LEAST_CELLS, share // (classes or 1))
+        number = checks.integer(number, "num_cells", 15)
+        if 2 * (classes or 1) * number > MOST_CELLS:
+            raise Mismatch(
+                f"{classes or 1} classes of num_cells={number} are more than "
+                f"{MOST_CELLS // 2} cells in all; give fewer cells."
+            )
         return {
-            "num_cells": checks.integer(number, "num_cells", 15),
+            "num_cells": number,
             "class_id": checks.optional_integer(self.class_id, "class_id", 0),
             "num_classes": classes,
             "from_logits": checks.boolean(self.from_logits, "from_logits"),
