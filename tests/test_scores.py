@@ -280,6 +280,9 @@ def test_many_labels_have_one_area_each_and_absent_ones_are_counted():
     known = jm.AUROC(num_classes=5, average="macro", zero_division=0.5)
     wanted = (sum(areas) + 1) / 5
     assert float(read(known, state)[0]) == pytest.approx(wanted, abs=1e-4)
+    one = jm.AUROC(class_id=2)
+    value, bound = read(one, update(one, one.init(), batch))
+    assert abs(float(value) - areas[1]) <= float(bound)
     micro = jm.AUROC(num_classes=5, average="micro")
     wanted = roc_auc_score(true.ravel(), score.ravel())
     assert float(read(micro, state)[0]) == pytest.approx(wanted, abs=1e-4)
