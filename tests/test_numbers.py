@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from jax.sharding import PartitionSpec as P
 
 import jaxmetrics as jm
 from jaxmetrics import forms, histogram, limbs, numerics
@@ -665,6 +666,49 @@ def test_all_forms_of_the_histogram_are_equal(cells, weighted):
     else:
         expected = np.bincount(cell[cell >= 0], minlength=cells)
         np.testing.assert_array_equal(first.counts, expected)
+
+
+def classify_pairs(batch):
+    """A row's cell, two flags that exclude each other, and its amount."""
+    apart = batch.cell == -2, batch.cell == -3
+    return histogram.Rows(batch.cell, apart, amount=batch.weight.astype(jnp.int32))
+
+
+@pytest.mark.parametrize(("number", "cells"), [(700, 4000), (3 * 1024 + 77, 37)])
+def test_all_forms_of_pairs_are_equal(number, cells):
+    """Counts and sums of amounts by cell, with places for what is dropped.
+
+    Few rows touch their own cells alone, on one device and inside `shard_map`.
+    """
+    rng = np.random.default_rng(11)
+    cell = rng.integers(-4, cells, number).astype(np.int32)
+    amount = rng.integers(0, 256, number)
+    batch = Batch(jnp.asarray(cell), jnp.asarray(amount, jnp.float32))
+    kept = cell >= 0
+    wanted = np.zeros((2, cells + 3, 2), np.uint32)
+    wanted[0, :cells, 0] = np.bincount(cell[kept], minlength=cells)
+    amounts = np.bincount(cell[kept], amount[kept], cells).astype(np.uint32)
+    wanted[:, :cells, 1] = amounts % 2**21, amounts >> 21
+    wanted[0, cells + 1 :, 0] = np.sum(cell == -2), np.sum(cell == -3)
+    for form, (sweeping, sweep_by) in (
+        (f, s) for f in (forms.SCATTER_PAIRS, forms.PRODUCT) for s in SWEEPS.items()
+    ):
+        sweep = histogram._sweep(form, classify_pairs, cells, None)
+        sums = jax.jit(partial(sweep_by, sweep), compiler_options=QUICKLY)(batch)
+        np.testing.assert_array_equal(sums.pairs, wanted, err_msg=sweeping)
+
+    def added(words, batch):
+        return histogram.add_pairs_of(words, classify_pairs, batch, cells=cells)
+
+    mesh = jax.make_mesh((1,), ("data",), (jax.sharding.AxisType.Auto,))
+    inside = jax.shard_map(
+        added, mesh=mesh, in_specs=P(), out_specs=P(), check_vma=False
+    )
+    for way in (added, jax.jit(added), jax.jit(inside)):
+        found = np.asarray(way(jnp.asarray(wanted), batch)).astype(np.uint64)
+        twice = 2 * (wanted[0] + (wanted[1].astype(np.uint64) << 21))
+        np.testing.assert_array_equal(found[0] + (found[1] << 21), twice)
+        assert found[0].max() < 2**21
 
 
 @pytest.mark.parametrize("weighted", [False, True])
