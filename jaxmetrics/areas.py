@@ -189,8 +189,10 @@ class AUROC(_ScoreArea):
 
         Its variance is that of the mean over positives of the negatives below each,
         plus that of the mean over negatives of the positives above each. The interval
-        is symmetric on the scale of the logit. With weights, the numbers of rows are
-        effective ones, `sum(w)^2 / sum(w^2)` (Kish).
+        is symmetric on the scale of the logit; where the area is 0 or 1, and where all
+        scores are equal, no variance is to be seen, and the ends are the area. With
+        weights, the numbers of rows are effective ones, `sum(w)^2 / sum(w^2)` (Kish):
+        too many, and the interval too narrow, where weights go with the scores.
 
         Args:
           state: What `update` returned.

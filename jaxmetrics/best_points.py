@@ -2,7 +2,8 @@
 
 All read `ScoreHistogram` unless they are given a number of thresholds, so they share
 the state of `AUROC`. At its thresholds counts are exact; what lies between two of them
-is taken to be spread evenly.
+is not looked at, or taken to be spread evenly. Where many scores crowd there, the best
+point may be missed: `AUROC().error_bound` of the same state is large then.
 """
 
 from dataclasses import KW_ONLY

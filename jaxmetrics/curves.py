@@ -1,7 +1,8 @@
 """Curves over the thresholds, ends included: "everything" and "nothing is positive".
 
 Unless they are given thresholds, they read `ScoreHistogram` and share the state of
-`AUROC`: the exact curves at each of its 16,381 thresholds.
+`AUROC`: the exact curves at each of its 16,381 thresholds. Where scores crowd between
+two of them a curve has no points there; `AUROC().error_bound` of the state says so.
 """
 
 from dataclasses import KW_ONLY
@@ -139,8 +140,9 @@ class ROCCurve(_Curve):
       dtype: A float dtype for the result.
 
     Returns:
-      From `compute`, a `ROCPoints` of `(num_thresholds,)` arrays, `(num_thresholds,
-      num_classes)` with classes.
+      From `compute`, a `ROCPoints` of arrays of the size of the thresholds with both
+      ends, 16,383 unless told otherwise; `(thresholds, num_classes)` with classes, that
+      share the cells.
 
     Example:
       >>> import jaxmetrics as jm
@@ -179,8 +181,9 @@ class PrecisionRecallCurve(_Curve):
       dtype: A float dtype for the result.
 
     Returns:
-      From `compute`, a `PrecisionRecallPoints` of `(num_thresholds,)` arrays,
-      `(num_thresholds, num_classes)` with classes.
+      From `compute`, a `PrecisionRecallPoints` of arrays of the size of the thresholds
+      with both ends, 16,383 unless told otherwise; `(thresholds, num_classes)` with
+      classes, that share the cells.
 
     Example:
       >>> import jaxmetrics as jm
@@ -222,8 +225,9 @@ class DETCurve(_Curve):
       dtype: A float dtype for the result.
 
     Returns:
-      From `compute`, a `DETPoints` of `(num_thresholds,)` arrays, `(num_thresholds,
-      num_classes)` with classes.
+      From `compute`, a `DETPoints` of arrays of the size of the thresholds with both
+      ends, 16,383 unless told otherwise; `(thresholds, num_classes)` with classes, that
+      share the cells.
 
     Example:
       >>> import jaxmetrics as jm

@@ -73,8 +73,8 @@ class _AtFixedValue(Optimum):
 class PrecisionAtRecall(_AtFixedValue):
     """The best precision at which recall is high enough.
 
-    `max over thresholds t with R(t) >= recall of P(t)`, over evenly
-    spaced thresholds, in [0, 1]. Higher is better. 0, as undefined, where
+    `max over thresholds t with R(t) >= recall of P(t)`, over the
+    thresholds, in [0, 1]. Higher is better. 0, as undefined, where
     no threshold qualifies; `operating_threshold` is the metric of the threshold.
 
     Args:
@@ -113,8 +113,8 @@ class PrecisionAtRecall(_AtFixedValue):
 class RecallAtPrecision(_AtFixedValue):
     """The best recall at which precision is high enough.
 
-    `max over thresholds t with P(t) >= precision of R(t)`, over evenly
-    spaced thresholds, in [0, 1]. Higher is better. 0, as undefined, where
+    `max over thresholds t with P(t) >= precision of R(t)`, over the
+    thresholds, in [0, 1]. Higher is better. 0, as undefined, where
     no threshold qualifies; `operating_threshold` is the metric of the threshold.
 
     Args:
@@ -153,8 +153,8 @@ class RecallAtPrecision(_AtFixedValue):
 class SensitivityAtSpecificity(_AtFixedValue):
     """The best sensitivity (recall) at which specificity is high enough.
 
-    `max over thresholds t with TNR(t) >= specificity of TPR(t)`, over evenly
-    spaced thresholds, in [0, 1]. Higher is better. 0, as undefined, where
+    `max over thresholds t with TNR(t) >= specificity of TPR(t)`, over the
+    thresholds, in [0, 1]. Higher is better. 0, as undefined, where
     no threshold qualifies; `operating_threshold` is the metric of the threshold.
 
     Args:
@@ -193,8 +193,8 @@ class SensitivityAtSpecificity(_AtFixedValue):
 class SpecificityAtSensitivity(_AtFixedValue):
     """The best specificity at which sensitivity (recall) is high enough.
 
-    `max over thresholds t with TPR(t) >= sensitivity of TNR(t)`, over evenly
-    spaced thresholds, in [0, 1]. Higher is better. 0, as undefined, where
+    `max over thresholds t with TPR(t) >= sensitivity of TNR(t)`, over the
+    thresholds, in [0, 1]. Higher is better. 0, as undefined, where
     no threshold qualifies; `operating_threshold` is the metric of the threshold.
 
     Args:

@@ -103,7 +103,8 @@ def check_owner(state: Any, owner: "Accumulator") -> None:
     if state.owner is not owner and state.owner != owner:
         raise Mismatch(
             f"this state belongs to {state.owner!r}, not to {owner!r}; "
-            "use the metric that made it, or start from init()."
+            "use the metric that made it, or start from init(). The state of a "
+            "Collection's member is collection.member_state(state, name)."
         )
 
 
