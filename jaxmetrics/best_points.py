@@ -29,8 +29,20 @@ __all__ = [
     "YoudenIndex",
 ]
 
-
 _ROUNDING = 2.0**-21  # below which differences of rates are none
+
+
+class _OverScores(GridReadout):
+    """Over all scores, unless a number of even thresholds is given."""
+
+    _: KW_ONLY
+    num_thresholds: int | None = None
+    class_id: int | None = None
+
+    @property
+    def grid(self) -> Any:
+        """The even grid if it is asked for."""
+        return even_grid(self.num_thresholds, 2)
 
 
 def _lowest_best(value: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -39,7 +51,7 @@ def _lowest_best(value: jax.Array) -> tuple[jax.Array, jax.Array]:
     return top, jnp.argmax(value >= top - _ROUNDING, axis=-1)
 
 
-class BestFBetaScore(Optimum):
+class BestFBetaScore(_OverScores, Optimum):
     """The best F score over all thresholds.
 
     `max over t of (1 + b^2) TP / ((1 + b^2) TP + b^2 FN + FP)`, in [0, 1]; higher is
@@ -68,9 +80,6 @@ class BestFBetaScore(Optimum):
     """
 
     beta: float = 1.0
-    num_thresholds: int | None = None
-    _: KW_ONLY
-    class_id: int | None = None
 
     def checked(self) -> dict[str, Any]:
         """Checks beta."""
@@ -78,11 +87,6 @@ class BestFBetaScore(Optimum):
         if not 0 < beta < np.inf:
             raise Mismatch(f"beta must be a positive number; got {self.beta!r}.")
         return {**super().checked(), "beta": beta}
-
-    @property
-    def grid(self) -> Any:
-        """The even grid if it is asked for."""
-        return even_grid(self.num_thresholds, 2)
 
     def best(self, c: Counts) -> tuple[jax.Array, jax.Array]:
         """The best score."""
@@ -92,7 +96,7 @@ class BestFBetaScore(Optimum):
         return _lowest_best(divide(hits, hits + misses))
 
 
-class YoudenIndex(Optimum):
+class YoudenIndex(_OverScores, Optimum):
     """The best of sensitivity and specificity together: Youden's J.
 
     `max over t of TP / P - FP / N`, in [0, 1]; higher is better; 0 is a coin. 0, as
@@ -117,22 +121,13 @@ class YoudenIndex(Optimum):
       Youden (1950), Index for rating diagnostic tests.
     """
 
-    num_thresholds: int | None = None
-    _: KW_ONLY
-    class_id: int | None = None
-
-    @property
-    def grid(self) -> Any:
-        """The even grid if it is asked for."""
-        return even_grid(self.num_thresholds, 2)
-
     def best(self, c: Counts) -> tuple[jax.Array, jax.Array]:
         """The largest difference, at least 0."""
         value, index = _lowest_best(recall(c) - false_positive_rate(c))
         return jnp.maximum(value, 0), index
 
 
-class KolmogorovSmirnov(Optimum):
+class KolmogorovSmirnov(_OverScores, Optimum):
     """The distance between the distributions of scores of positives and of negatives.
 
     `max over t of |TP / P - FP / N|`, in [0, 1]; larger is farther apart, whichever is
@@ -159,15 +154,6 @@ class KolmogorovSmirnov(Optimum):
       distributions; SciPy, `ks_2samp`.
     """
 
-    num_thresholds: int | None = None
-    _: KW_ONLY
-    class_id: int | None = None
-
-    @property
-    def grid(self) -> Any:
-        """The even grid if it is asked for."""
-        return even_grid(self.num_thresholds, 2)
-
     def best(self, c: Counts) -> tuple[jax.Array, jax.Array]:
         """The largest distance; without one of the labels there is none."""
         exists = (c.true_positives + c.false_negatives > 0) & (
@@ -177,7 +163,7 @@ class KolmogorovSmirnov(Optimum):
         return _lowest_best(jnp.where(exists, distance, jnp.zeros_like(distance)))
 
 
-class EqualErrorRate(Optimum):
+class EqualErrorRate(_OverScores, Optimum):
     """The error rate at which false positives are as frequent as false negatives.
 
     `FP / N = FN / P` on the curve of both over the thresholds, straight between its
@@ -203,15 +189,6 @@ class EqualErrorRate(Optimum):
       Martin et al. (1997), The DET curve in assessment of detection task performance.
     """
 
-    num_thresholds: int | None = None
-    _: KW_ONLY
-    class_id: int | None = None
-
-    @property
-    def grid(self) -> Any:
-        """The even grid if it is asked for."""
-        return even_grid(self.num_thresholds, 2)
-
     def best(self, c: Counts) -> tuple[jax.Array, jax.Array]:
         """The rate between the last point with too many positives and the next."""
         c = with_ends(c)
@@ -224,7 +201,7 @@ class EqualErrorRate(Optimum):
         return rate, jnp.clip(after - 1, 0, called.shape[0] - 3)
 
 
-class Gain(GridReadout):
+class Gain(_OverScores):
     """The share of all positives among the rows with the highest scores.
 
     `TP / P` where `(TP + FP) / (P + N)` is the share that is looked at: the cumulative
@@ -252,9 +229,6 @@ class Gain(GridReadout):
     """
 
     share: Any
-    num_thresholds: int | None = None
-    _: KW_ONLY
-    class_id: int | None = None
 
     def checked(self) -> dict[str, Any]:
         """Checks the shares."""
@@ -262,17 +236,12 @@ class Gain(GridReadout):
         several = np.ndim(self.share) > 0
         return {**super().checked(), "share": shares if several else shares[0]}
 
-    @property
-    def grid(self) -> Any:
-        """The even grid if it is asked for."""
-        return even_grid(self.num_thresholds, 2)
-
     def formula(self, c: Counts) -> jax.Array:
         """The share of positives at the share of rows."""
         return _gain(c, self.share)
 
 
-class Lift(GridReadout):
+class Lift(_OverScores):
     """How many times as frequent positives are among the highest scores as overall.
 
     The gain at a share of the rows, over the share: `(TP / P) / ((TP + FP) / (P + N))`.
@@ -299,9 +268,6 @@ class Lift(GridReadout):
     """
 
     share: Any
-    num_thresholds: int | None = None
-    _: KW_ONLY
-    class_id: int | None = None
 
     def checked(self) -> dict[str, Any]:
         """Checks the shares."""
@@ -310,11 +276,6 @@ class Lift(GridReadout):
             raise Mismatch(f"share must be above 0 and at most 1; got {self.share!r}.")
         several = np.ndim(self.share) > 0
         return {**super().checked(), "share": shares if several else shares[0]}
-
-    @property
-    def grid(self) -> Any:
-        """The even grid if it is asked for."""
-        return even_grid(self.num_thresholds, 2)
 
     def formula(self, c: Counts) -> jax.Array:
         """The gain over the share."""
