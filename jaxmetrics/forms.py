@@ -245,7 +245,7 @@ def _product(raw: Sums | None, block: Block, cells: int) -> Sums:
     if halves is None:
         sums = Sums(add_up(None), flagged, ())
         if amount is not None:
-            none = jnp.zeros_like(sums.counts[:1])  # sharded as the data are
+            none = sums.counts[:1] * np.uint32(0)  # sharded as the data are
             counts = jnp.concatenate([sums.counts, none, flagged])
             amounts = jnp.pad(add_up(amount), (0, 1 + len(flags)))
             pairs = words_from_counts(jnp.stack([counts, amounts], axis=-1))
