@@ -262,7 +262,7 @@ def draw(lines: dict[str, list[tuple[int, ...]]], names: tuple[str, ...]) -> Non
 def candidates(rows: int = ROWS) -> None:
     """Keys for the cells, with and without offsets inside: why ours is what it is."""
     header(f"Candidates for the cells, {rows:.0e} rows", ("jax", "scikit-learn"))
-    fine = ScoreCells(2**14 - 1)
+    fine = ScoreCells(2**14 - 3)
 
     def even(s: np.ndarray, cells: int) -> np.ndarray:
         top = cells * LEVELS

@@ -158,7 +158,7 @@ class AUROC(_ScoreArea):
     a share of the cell. `error_bound(state)` is what this can be wrong by.
 
     Args:
-      num_cells: How many cells for each class, 16,382 unless given (see
+      num_cells: How many cells for each class, 16,381 unless given (see
         `ScoreHistogram`).
       class_id: Reads this entry of the last axis alone.
       num_classes: One area for each entry of the last axis, of this size, against the
@@ -269,7 +269,7 @@ class PartialAUROC(_ScoreArea):
     Args:
       max_fpr: The highest false positive rate m, above 0 and at most 1.
       standardized: False for A itself, in [0, m].
-      num_cells: How many cells for each class, 16,382 unless given (see
+      num_cells: How many cells for each class, 16,381 unless given (see
         `ScoreHistogram`).
       class_id: Reads this entry of the last axis alone.
       num_classes: One area for each entry of the last axis, of this size, against the
@@ -340,7 +340,7 @@ class AveragePrecision(_ScoreArea):
     highest cell with many negatives, that is much, and no estimate can help.
 
     Args:
-      num_cells: How many cells for each class, 16,382 unless given (see
+      num_cells: How many cells for each class, 16,381 unless given (see
         `ScoreHistogram`).
       class_id: Reads this entry of the last axis alone.
       num_classes: One value for each entry of the last axis, of this size, against the

@@ -1,7 +1,7 @@
 """Curves over the thresholds, ends included: "everything" and "nothing is positive".
 
 Unless they are given thresholds, they read `ScoreHistogram` and share the state of
-`AUROC`: the exact curves at each of its 16,381 thresholds. Where scores crowd between
+`AUROC`: the exact curves at each of its 16,380 thresholds. Where scores crowd between
 two of them a curve has no points there; `AUROC().error_bound` of the state says so.
 """
 
@@ -141,7 +141,7 @@ class ROCCurve(_Curve):
 
     Returns:
       From `compute`, a `ROCPoints` of arrays of the size of the thresholds with both
-      ends, 16,383 unless told otherwise; `(thresholds, num_classes)` with classes, that
+      ends, 16,382 unless told otherwise; `(thresholds, num_classes)` with classes, that
       share the cells.
 
     Example:
@@ -182,7 +182,7 @@ class PrecisionRecallCurve(_Curve):
 
     Returns:
       From `compute`, a `PrecisionRecallPoints` of arrays of the size of the thresholds
-      with both ends, 16,383 unless told otherwise; `(thresholds, num_classes)` with
+      with both ends, 16,382 unless told otherwise; `(thresholds, num_classes)` with
       classes, that share the cells.
 
     Example:
@@ -226,7 +226,7 @@ class DETCurve(_Curve):
 
     Returns:
       From `compute`, a `DETPoints` of arrays of the size of the thresholds with both
-      ends, 16,383 unless told otherwise; `(thresholds, num_classes)` with classes, that
+      ends, 16,382 unless told otherwise; `(thresholds, num_classes)` with classes, that
       share the cells.
 
     Example:

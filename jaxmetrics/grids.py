@@ -1,7 +1,7 @@
 """Read-outs of the counts at many thresholds: of an even grid, given, or of all scores.
 
 With `num_thresholds=None` and no `thresholds` they read `ScoreHistogram`, whose cells
-have 16,381 thresholds between them unless told otherwise, at which counts are exact.
+have 16,380 thresholds between them unless told otherwise, at which counts are exact.
 Otherwise they read `ConfusionCounts`, as `AUC` does.
 """
 

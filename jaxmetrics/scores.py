@@ -41,7 +41,7 @@ from jaxmetrics.totals import Counts, four_counts
 
 __all__ = ["ScoreHistogram"]
 
-CELLS = 2**14 - 2  # of all classes together; with weights, 64 bytes each: 1 MiB
+CELLS = 2**14 - 3  # of all classes; 64 bytes each with weights. Odd: 0.5 is no edge
 LEAST_CELLS = 255  # of one class
 MOST_CELLS = 2**22  # of both labels: their place and a level fit 31 bits
 _FLAGS = 3
@@ -72,7 +72,7 @@ class ScoreHistogram(Accumulator):
     below the largest of its batch are kept. Scores are compared as float32.
 
     Args:
-      num_cells: How many cells for each class, at least 15. Unless given, 16,382 shared
+      num_cells: How many cells for each class, at least 15. Unless given, 16,381 shared
         by all classes, but at least 255 for each; twice as many without weights.
       class_id: Reads this entry of the last axis alone.
       num_classes: Keeps every entry of the last axis, of this size, on its own.
