@@ -17,12 +17,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmetrics import checks
-from jaxmetrics.checks import Mismatch, WrongKind
+from jaxmetrics.checks import Mismatch
 from jaxmetrics.intervals import Interval, logit_interval, normal_quantile
 from jaxmetrics.metric import Readout
 from jaxmetrics.numerics import divide
 from jaxmetrics.ranks import Ranks
-from jaxmetrics.ratios import AVERAGES, averaged
+from jaxmetrics.ratios import average_options, averaged, refuse_average
 from jaxmetrics.scores import ScoreData, ScoreHistogram
 from jaxmetrics.state import State
 
@@ -56,11 +56,10 @@ class _ScoreArea(Readout):
 
     def checked(self) -> dict[str, Any]:
         """Checks the options that belong to the read-out."""
-        average = checks.choice(self.average, "average", AVERAGES)
-        if average is not None and self.num_classes is None:
-            raise WrongKind(f"average={average!r} needs num_classes.")
-        zero_division = checks.number(self.zero_division, "zero_division", nan=True)
-        return {**super().checked(), "average": average, "zero_division": zero_division}
+        return {
+            **super().checked(),
+            **average_options(self.average, self.num_classes, self.zero_division),
+        }
 
     @property
     def accumulator(self) -> ScoreHistogram:
@@ -212,11 +211,7 @@ class AUROC(_ScoreArea):
         """
         with checks.naming(self.label):
             self._check(state)
-            if self.average is not None:
-                raise WrongKind(
-                    f"average={self.average!r} has no interval, because the classes of "
-                    "a row depend on each other; use average=None."
-                )
+            refuse_average(self.average)
             z = normal_quantile(confidence)
             r = self.accumulator.ranks(state.data)
             units = self.accumulator.typical_weight(state.data)

@@ -232,9 +232,8 @@ class Gain(_OverScores):
 
     def checked(self) -> dict[str, Any]:
         """Checks the shares."""
-        shares = checks.fractions(self.share, "share")
-        several = np.ndim(self.share) > 0
-        return {**super().checked(), "share": shares if several else shares[0]}
+        share = checks.one_or_several(self.share, "share")
+        return {**super().checked(), "share": share}
 
     def formula(self, c: Counts) -> jax.Array:
         """The share of positives at the share of rows."""
@@ -271,11 +270,10 @@ class Lift(_OverScores):
 
     def checked(self) -> dict[str, Any]:
         """Checks the shares."""
-        shares = checks.fractions(self.share, "share")
-        if min(shares) == 0:
+        share = checks.one_or_several(self.share, "share")
+        if np.min(share) == 0:
             raise Mismatch(f"share must be above 0 and at most 1; got {self.share!r}.")
-        several = np.ndim(self.share) > 0
-        return {**super().checked(), "share": shares if several else shares[0]}
+        return {**super().checked(), "share": share}
 
     def formula(self, c: Counts) -> jax.Array:
         """The gain over the share."""

@@ -22,12 +22,14 @@ __all__ = [
     "boolean",
     "choice",
     "class_axis",
+    "class_options",
     "dtype",
     "fraction",
     "integer",
     "naming",
     "number",
     "numbers",
+    "one_or_several",
     "row_mask",
     "row_weight",
 ]
@@ -179,6 +181,24 @@ def fractions(value: Any, option: str) -> tuple[float, ...]:
     if offenders:
         raise Mismatch(f"{option} must be in [0, 1]; got {offenders!r}.")
     return tuple(normal)
+
+
+def one_or_several(value: Any, option: str) -> float | tuple[float, ...]:
+    """Fractions as they came: a number, or a tuple of them."""
+    values = fractions(value, option)
+    return values if np.ndim(value) > 0 else values[0]
+
+
+def class_options(class_id: Any, num_classes: Any) -> dict[str, int | None]:
+    """The options that select one class, or keep all apart; at most one of them."""
+    if class_id is not None and num_classes is not None:
+        raise Mismatch(
+            "class_id selects one class and num_classes keeps all; give one."
+        )
+    return {
+        "class_id": optional_integer(class_id, "class_id", 0),
+        "num_classes": optional_integer(num_classes, "num_classes", 1),
+    }
 
 
 def choice(value: Any, option: str, choices: Sequence[str | None]) -> Any:

@@ -93,18 +93,14 @@ class ConfusionCounts(Accumulator):
 
     def checked(self) -> dict[str, Any]:
         """Checks every option and brings equal accumulators to one form."""
-        if self.class_id is not None and self.num_classes is not None:
-            raise Mismatch(
-                "class_id selects one class and num_classes keeps all; give one."
-            )
+        classes = checks.class_options(self.class_id, self.num_classes)
         if self.highest_only and (self.thresholds, self.top_k) != (None, None):
             raise Mismatch("highest_only takes neither thresholds nor top_k.")
         selects = self.top_k is not None or self.highest_only
         return {
             "thresholds": self._checked_grid(selects=selects),
             "top_k": checks.optional_integer(self.top_k, "top_k", 1),
-            "class_id": checks.optional_integer(self.class_id, "class_id", 0),
-            "num_classes": checks.optional_integer(self.num_classes, "num_classes", 1),
+            **classes,
             "from_logits": checks.boolean(self.from_logits, "from_logits"),
             "highest_only": checks.boolean(self.highest_only, "highest_only"),
         }

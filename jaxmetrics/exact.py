@@ -1,9 +1,9 @@
 """Exact areas under curves: of arrays in hand, and of a sample that is kept.
 
 Scores are any real numbers, compared as float32 (and subnormal ones as 0); equal ones
-are ties. Sorting takes time with the number of
-rows, and moves them where they are sharded: for streams of unknown length the metrics
-of `areas` have states of a fixed size.
+are ties. Sorting takes time with the number of rows, and moves them where they are
+sharded: for streams of unknown length the metrics of `areas` have states of a fixed
+size.
 """
 
 import abc

@@ -34,10 +34,8 @@ class _AtFixedValue(Optimum):
 
     def checked(self) -> dict[str, Any]:
         """Checks the target and the number of thresholds."""
-        targets = checks.fractions(getattr(self, self.fixed), self.fixed)
-        several = np.ndim(getattr(self, self.fixed)) > 0
-        options = {self.fixed: targets if several else targets[0]}
-        return {**super().checked(), **options}
+        target = checks.one_or_several(getattr(self, self.fixed), self.fixed)
+        return {**super().checked(), self.fixed: target}
 
     @property
     def grid(self) -> Any:

@@ -20,6 +20,7 @@ __all__ = [
     "ConfusionMetric",
     "Proportion",
     "Ratio",
+    "average_options",
     "averaged",
     "counts_at",
     "false_negative_rate",
@@ -27,6 +28,7 @@ __all__ = [
     "ordered",
     "precision",
     "recall",
+    "refuse_average",
     "specificity",
 ]
 
@@ -88,6 +90,26 @@ def counts_at(
 # --- averages over classes -----------------------------------------------------------
 
 
+def average_options(
+    average: Any, num_classes: int | None, zero_division: Any
+) -> dict[str, Any]:
+    """The options of a read-out that may be averaged over classes, checked."""
+    average = checks.choice(average, "average", AVERAGES)
+    if average is not None and num_classes is None:
+        raise WrongKind(f"average={average!r} needs num_classes.")
+    missing = checks.number(zero_division, "zero_division", nan=True)
+    return {"average": average, "zero_division": missing}
+
+
+def refuse_average(average: str | None) -> None:
+    """Refuses an interval of an average."""
+    if average is not None:
+        raise WrongKind(
+            f"average={average!r} has no interval, because the classes of a row depend "
+            "on each other; use average=None."
+        )
+
+
 def averaged(
     values: jax.Array,
     positives: jax.Array,
@@ -126,11 +148,10 @@ class Ratio(Readout):
 
     def checked(self) -> dict[str, Any]:
         """Checks the options that belong to the read-out."""
-        average = checks.choice(self.average, "average", AVERAGES)
-        if average is not None and self.num_classes is None:
-            raise WrongKind(f"average={average!r} needs num_classes.")
-        zero_division = checks.number(self.zero_division, "zero_division", nan=True)
-        return {**super().checked(), "average": average, "zero_division": zero_division}
+        return {
+            **super().checked(),
+            **average_options(self.average, self.num_classes, self.zero_division),
+        }
 
     @property
     def accumulator(self) -> ConfusionCounts:
@@ -193,11 +214,7 @@ class Proportion(Ratio):
         """
         with checks.naming(self.label):
             self._check(state)
-            if self.average is not None:
-                raise WrongKind(
-                    f"average={self.average!r} has no interval, because the classes of "
-                    "a row depend on each other; use average=None."
-                )
+            refuse_average(self.average)
             z = normal_quantile(confidence)
             part, rest = self.parts(self._counts(state.data))
             weighted = self.accumulator.is_weighted(state.data)

@@ -97,26 +97,22 @@ class ScoreHistogram(Accumulator):
 
     def checked(self) -> dict[str, Any]:
         """Checks every option."""
-        if self.class_id is not None and self.num_classes is not None:
-            raise Mismatch(
-                "class_id selects one class and num_classes keeps all; give one."
-            )
-        classes = checks.optional_integer(self.num_classes, "num_classes", 1)
+        options = checks.class_options(self.class_id, self.num_classes)
+        classes = options["num_classes"] or 1
         weighted = checks.boolean(self.weighted, "weighted")
         number = self.num_cells
         if number is None:
             share = CELLS if weighted else 2 * CELLS + 1
-            number = max(LEAST_CELLS, share // (classes or 1))
+            number = max(LEAST_CELLS, share // classes)
         number = checks.integer(number, "num_cells", 15)
-        if 2 * (classes or 1) * number > MOST_CELLS:
+        if 2 * classes * number > MOST_CELLS:
             raise Mismatch(
-                f"{classes or 1} classes of num_cells={number} are more than "
+                f"{classes} classes of num_cells={number} are more than "
                 f"{MOST_CELLS // 2} cells in all; give fewer cells."
             )
         return {
             "num_cells": number,
-            "class_id": checks.optional_integer(self.class_id, "class_id", 0),
-            "num_classes": classes,
+            **options,
             "from_logits": checks.boolean(self.from_logits, "from_logits"),
             "weighted": weighted,
         }
