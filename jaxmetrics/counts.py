@@ -30,6 +30,8 @@ from jaxmetrics.metric import Accumulator
 from jaxmetrics.numerics import (
     add_batch,
     add_pairs,
+    added,
+    divide,
     read_count,
     words_from_counts,
 )
@@ -48,11 +50,12 @@ class CountsData(NamedTuple):
     """What `ConfusionCounts` keeps, packed into two leaves.
 
     The cells of a `(classes, 2, thresholds + 1)` table, flattened: class, label, and
-    number of thresholds below the score. After the counts come the three flags.
+    number of thresholds below the score. After the counts come the three flags, and
+    after the weights the sum of their squares.
     """
 
     counts: jax.Array  # uint32 (2, cells + 3): exact words
-    weights: jax.Array  # float32 (2, cells): two-floats
+    weights: jax.Array  # float32 (2, cells + 1): two-floats
 
 
 class ConfusionCounts(Accumulator):
@@ -145,7 +148,7 @@ class ConfusionCounts(Accumulator):
         cells = math.prod(self._shape)
         return CountsData(
             jnp.zeros((2, cells + 3), jnp.uint32),
-            jnp.zeros((2, cells), jnp.float32),
+            jnp.zeros((2, cells + 1), jnp.float32),
         )
 
     def measure(
@@ -168,7 +171,7 @@ class ConfusionCounts(Accumulator):
         counts = words_from_counts(jnp.concatenate([sums.counts, sums.flags]))
         if sums.weights is None:
             return CountsData(counts, self.empty().weights)
-        return CountsData(counts, jnp.stack(sums.weights))
+        return CountsData(counts, jnp.stack(sums.weights_and_square))
 
     def extend(self, data: CountsData, *args: Any, **kwargs: Any) -> CountsData:
         """As `combine` with `measure`; what a batch cannot change is not touched."""
@@ -177,7 +180,8 @@ class ConfusionCounts(Accumulator):
         counts = add_batch(data.counts, jnp.concatenate([sums.counts, sums.flags]))
         if sums.weights is None:
             return CountsData(counts, data.weights)
-        return CountsData(counts, jnp.stack(add_pairs(data.weights, sums.weights)))
+        weights = add_pairs(data.weights, sums.weights_and_square)
+        return CountsData(counts, jnp.stack(weights))
 
     def _tally(
         self,
@@ -271,11 +275,17 @@ class ConfusionCounts(Accumulator):
     def tables(self, data: CountsData) -> tuple[jax.Array, jax.Array]:
         """Words and two-floats of the cells, each `(2, classes, 2, thresholds + 1)`."""
         words = data.counts[:, :-3].reshape(2, *self._shape)
-        return words, data.weights.reshape(2, *self._shape)
+        return words, data.weights[:, :-1].reshape(2, *self._shape)
 
-    def is_weighted(self, data: CountsData) -> jax.Array:
-        """Whether rows with weights have come."""
-        return jnp.any(data.weights != 0)
+    def typical_weight(self, data: CountsData) -> jax.Array:
+        """`sum(w^2) / sum(w)` of all rows; exactly 1 if none came with a weight.
+
+        A sum of weights over it is the effective number of rows (Kish).
+        """
+        words, weights = (x.reshape(2, -1) for x in self.tables(data))
+        rows = added(words, 1)  # each of weight 1
+        square = read_count(rows, data.weights[:, -1], None)
+        return divide(square, read_count(rows, added(weights, 1), None), jnp.nan)
 
     def totals(self, data: CountsData) -> tuple[jax.Array, jax.Array]:
         """Words and two-floats of the four counts, each `(2, 4, thresholds, classes)`.

@@ -5,8 +5,9 @@
 * **Scatter**: many cells, by integer scatter-add, into tables that blocks share.
 * **Product**: many cells, by a product of one-hot matrices, where scatters are serial.
 
-Weights are integers of 48 bits, in two halves of 24. Sums of them are kept in limbs of
-16 bits, carried often enough that none overflows.
+Weights are integers of 48 bits, in two halves of 24, and their squares of 24. Sums of
+them are kept in limbs of 16 bits, carried often enough that none overflows: those of
+the weights by cell, and behind these that of all squares.
 """
 
 import math
@@ -19,7 +20,14 @@ import numpy as np
 from jax import lax
 
 from jaxmetrics import wide
-from jaxmetrics.limbs import LIMB, LIMB_BITS, Limbs, carry_limbs, to_limbs
+from jaxmetrics.limbs import (
+    LIMB,
+    LIMB_BITS,
+    Limbs,
+    Weights,
+    carry_limbs,
+    to_limbs,
+)
 from jaxmetrics.numerics import carry, words_from_counts
 
 __all__ = [
@@ -43,6 +51,7 @@ REDUCE_ROWS = 2**22  # in at most 2^16 groups, whose parts of 16 bits add to 32
 BLOCK_ROWS = 2**15  # of a scatter: sums of 16 bits stay below 2^31
 PRIVATE_CELLS = 4096  # up to here rows take turns in private copies of a table
 COPIES = 4
+_LAST = ((0, 0), (0, 1))  # a place behind the last
 _FIELD_BITS = 8  # of a count of up to GROUP_ROWS
 _FIELDS = 4  # of an int32
 
@@ -52,7 +61,7 @@ class Sums(NamedTuple):
 
     counts: jax.Array  # uint32 (cells,); empty where rows carry weights
     flags: jax.Array  # uint32 (flags,)
-    limbs: Limbs  # each uint32 (cells,), lowest first; none without weights
+    limbs: Limbs  # each uint32 (cells + 1,), lowest first; none without weights
     pairs: jax.Array | None = None  # words (2, cells + 1 + flags, 2), see `place_pairs`
 
 
@@ -60,7 +69,7 @@ class Block(NamedTuple):
     """A block of rows, each field a vector of them."""
 
     cell: jax.Array  # int32; a negative cell drops the row
-    halves: tuple[jax.Array, jax.Array] | None  # of weights: the upper, the lower
+    weights: Weights | None
     flags: list[jax.Array]  # bool
     amount: jax.Array | None = None  # int32, of AMOUNT_BITS bits
 
@@ -100,23 +109,23 @@ def _finished(sums: Sums, cells: int) -> Sums:
 
 def _reduce(raw: Sums | None, block: Block, cells: int) -> Sums:
     """Few cells: a comparison and a sum for each, all in one read of the rows."""
-    cell, halves, flags, _ = block
+    cell, weights, flags, _ = block
     fields = _flag_fields(flags)
-    if halves is None:
+    if weights is None:
         _, counts = _sums_in_one_read([], [*fields, *_cell_fields(cell, cells)])
         start = len(fields) * _FIELDS
         sums = Sums(counts[start : start + cells], counts[: len(flags)], ())
     else:
         zero = lax.full_like(cell, 0)
-        chosen = [
-            lax.select(cell == j, half, zero) for half in halves for j in range(cells)
+        halves = [
+            [lax.select(cell == j, half, zero) for j in range(cells)]
+            for half in (weights.upper, weights.lower)
         ]
-        parts, counts = _sums_in_one_read(chosen, fields)
-        upper, lower = parts[:, :cells], parts[:, cells:]  # (2, cells): low, high bits
-        # The unit of the upper halves is 2^24: a limb and a half above the lower's.
-        here, above = (upper & 255) << 8, upper >> 8
-        limbs = lower[0], lower[1] + here[0], above[0] + here[1], above[1]
-        sums = Sums(_no_counts(), counts[: len(flags)], carry_limbs(limbs))
+        square = _counted(weights.square, cell)
+        parts, counts = _sums_in_one_read([*halves[0], square, *halves[1]], fields)
+        # (2, cells + 1): low, high bits; the square has no lower half.
+        upper, lower = parts[:, : cells + 1], jnp.pad(parts[:, cells + 1 :], _LAST)
+        sums = Sums(_no_counts(), counts[: len(flags)], _limbs_of(upper, lower))
     return sums if raw is None else add(raw, sums)
 
 
@@ -191,28 +200,56 @@ def place_pairs(block: Block, cells: int) -> tuple[jax.Array, jax.Array, jax.Arr
 
 
 def _scatter_weights(
-    raw: tuple[Limbs, jax.Array] | None, block: Block, cells: int
-) -> tuple[Limbs, jax.Array]:
+    raw: tuple[Limbs, Sums] | None, block: Block, cells: int
+) -> tuple[Limbs, Sums]:
     """Many cells: an integer scatter-add into one table for each limb."""
-    cell, halves, flags, _ = block
-    if halves is None:
+    cell, weights = block.cell, block.weights
+    if weights is None:
         raise AssertionError("rows without weights are counted")
     index = lax.select(cell < 0, lax.full_like(cell, cells), cell)
-    limbs = to_limbs(*halves)
+    limbs = to_limbs(weights.upper, weights.lower)
     before = [None] * len(limbs) if raw is None else raw[0]
     added = [
         _add_at(table, index, limb.astype(jnp.uint32), cells + 1)
         for table, limb in zip(before, limbs, strict=False)
     ]
-    found = _count(flags)
+    rest = _rest(block, weights)
     if raw is None:
-        return carry_limbs((*added, jnp.zeros_like(added[0]))), found
-    return carry_limbs((*added, raw[0][-1])), raw[1] + found
+        return carry_limbs((*added, jnp.zeros_like(added[0]))), rest
+    return carry_limbs((*added, raw[0][-1])), add(raw[1], rest)
 
 
-def _read_weights(raw: tuple[Limbs, jax.Array], cells: int) -> Sums:
+def _read_weights(raw: tuple[Limbs, Sums], cells: int) -> Sums:
     """The sums of what `_scatter_weights` left in its tables."""
-    return Sums(_no_counts(), raw[1], tuple(x[:cells] for x in raw[0]))
+    tables, rest = raw
+    return rest._replace(limbs=_behind(tuple(x[:cells] for x in tables), rest.limbs))
+
+
+def _rest(block: Block, weights: Weights) -> Sums:
+    """What is not summed by cell: the flags, and the squares as if of a cell."""
+    fields = _flag_fields(block.flags)
+    square = _counted(weights.square, block.cell)
+    parts, counts = _sums_in_one_read([square], fields)
+    limbs = _limbs_of(parts, jnp.zeros_like(parts))
+    return Sums(_no_counts(), counts[: len(block.flags)], limbs)
+
+
+def _counted(x: jax.Array, cell: jax.Array) -> jax.Array:
+    """The same, 0 in rows that are dropped."""
+    return lax.select(cell < 0, lax.full_like(x, 0), x)
+
+
+def _behind(limbs: Limbs, last: Limbs) -> Limbs:
+    """Limbs of the cells and behind them those of the squares."""
+    return tuple(jnp.concatenate(x) for x in zip(limbs, last, strict=True))
+
+
+def _limbs_of(upper: jax.Array, lower: jax.Array) -> Limbs:
+    """Limbs from the sums of halves, each `(2, n)`: of low bits and of the others."""
+    # The unit of the upper halves is 2^24: a limb and a half above the lower's.
+    here, above = (upper & 255) << 8, upper >> 8
+    limbs = lower[0], lower[1] + here[0], above[0] + here[1], above[1]
+    return carry_limbs(limbs)
 
 
 def _add_at(
@@ -230,7 +267,7 @@ def _product(raw: Sums | None, block: Block, cells: int) -> Sums:
     A cell is a row and a column of a square; values go in as bytes, so that every
     factor has 8 bits and every sum over a block stays below 2^24.
     """
-    cell, halves, flags, amount = block
+    cell, weights, flags, amount = block
     side = math.isqrt(cells - 1) + 1
     # A dropped row has cell -1, hence row -1, hence no one in `row`.
     row = jax.nn.one_hot(cell // side, side, dtype=jnp.bfloat16)
@@ -241,8 +278,8 @@ def _product(raw: Sums | None, block: Block, cells: int) -> Sums:
         square = jnp.matmul(left.T, column, preferred_element_type=jnp.float32)
         return square.reshape(-1)[:cells].astype(jnp.uint32)
 
-    flagged = _count(flags)
-    if halves is None:
+    if weights is None:
+        flagged = _count(flags)
         sums = Sums(add_up(None), flagged, ())
         if amount is not None:
             none = sums.counts[:1] * np.uint32(0)  # sharded as the data are
@@ -251,9 +288,11 @@ def _product(raw: Sums | None, block: Block, cells: int) -> Sums:
             pairs = words_from_counts(jnp.stack([counts, amounts], axis=-1))
             sums = Sums(_no_counts(), _no_counts(), (), pairs)
     else:
-        limbs = [add_up(x & 255) + (add_up(x >> 8) << 8) for x in to_limbs(*halves)]
+        parts = to_limbs(weights.upper, weights.lower)
+        limbs = [add_up(x & 255) + (add_up(x >> 8) << 8) for x in parts]
         carried = carry_limbs((*limbs, jnp.zeros_like(limbs[0])))
-        sums = Sums(_no_counts(), flagged, carried)
+        sums = _rest(block, weights)
+        sums = sums._replace(limbs=_behind(carried, sums.limbs))
     return sums if raw is None else add(raw, sums)
 
 

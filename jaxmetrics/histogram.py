@@ -43,7 +43,7 @@ from jaxmetrics.forms import (
     place_pairs,
 )
 from jaxmetrics.lanes import lanes_of, split
-from jaxmetrics.limbs import from_limbs, to_halves
+from jaxmetrics.limbs import from_limbs, to_integers
 from jaxmetrics.numerics import add_words, carry
 from jaxmetrics.wide import WIDE_ROWS
 
@@ -66,19 +66,32 @@ class Rows(NamedTuple):
     amount: jax.Array | None = None  # int32, from 0 to 2^AMOUNT_BITS - 1
 
 
+Sum = tuple[jax.Array, jax.Array]  # and its error
+
+
 class Tally(NamedTuple):
     """Sums over the rows of a batch."""
 
     counts: jax.Array  # uint32 (cells,): rows in each cell
     flags: jax.Array  # uint32 (flags,): rows with each flag
-    weights: tuple[jax.Array, jax.Array] | None  # float32 (cells,): sums and errors
+    weights: Sum | None  # float32 (cells,)
+    square: Sum | None = None  # float32 (1,): of the weights of all cells
 
     @property
-    def weighed(self) -> tuple[jax.Array, jax.Array]:
+    def weighed(self) -> Sum:
         """The weights of a tally with a scale."""
         if self.weights is None:
             raise AssertionError("a tally with a scale sums weights")
         return self.weights
+
+    @property
+    def weights_and_square(self) -> Sum:
+        """The same, and behind them the sum of their squares."""
+        if self.square is None:
+            raise AssertionError("a tally with a scale sums squares")
+        both = zip(self.weighed, self.square, strict=True)
+        total, error = (jnp.concatenate(x) for x in both)
+        return total, error
 
 
 Batch = Any  # a pytree of arrays of one shape (rows, ...)
@@ -106,7 +119,9 @@ def tally(
     if scale is None:
         return Tally(sums.counts, sums.flags, None)
     zeros = jnp.zeros((cells,), jnp.uint32)
-    return Tally(zeros, sums.flags, from_limbs(sums.limbs, scale))
+    total, error = from_limbs(sums.limbs, scale)
+    weights, square = (total[:cells], error[:cells]), (total[cells:], error[cells:])
+    return Tally(zeros, sums.flags, weights, square)
 
 
 def tally_pairs(classify: Classify, batch: Batch, *, cells: int) -> jax.Array:
@@ -232,11 +247,11 @@ def _block(rows: Rows, scale: jax.Array | None) -> Block:
     # A flag that is False whatever the data still has to have the data's sharding.
     never = cell != cell
     flags = [x.reshape(-1) | never for x in rows.flags]
-    halves = None
+    weights = None
     if scale is not None and rows.weight is not None:
-        halves = to_halves(rows.weight.reshape(-1), scale)
+        weights = to_integers(rows.weight.reshape(-1), scale)
     amount = None if rows.amount is None else rows.amount.reshape(-1)
-    return Block(cell, halves, flags, amount)
+    return Block(cell, weights, flags, amount)
 
 
 def _lane(

@@ -5,6 +5,8 @@ bits. Sums of halves are kept in limbs of 16 bits, carried often enough that non
 overflows, and end as two-floats.
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,12 +14,28 @@ from jax import lax
 
 from jaxmetrics.numerics import fast_two_sum
 
-__all__ = ["carry_limbs", "from_limbs", "max_weight", "to_halves", "to_limbs"]
+__all__ = [
+    "Weights",
+    "carry_limbs",
+    "from_limbs",
+    "max_weight",
+    "to_integers",
+    "to_limbs",
+]
 
 HALF_BITS = 24
 LIMB_BITS = 16
 LIMB = np.uint32(2**LIMB_BITS - 1)
 Limbs = tuple[jax.Array, ...]  # each uint32, lowest first
+_BITS_OF_ONE = np.float32(1).view(np.int32)
+
+
+class Weights(NamedTuple):
+    """Weights as integers, relative to a power of two above the largest."""
+
+    upper: jax.Array  # int32, of 24 bits
+    lower: jax.Array  # int32, of 24 bits, which count 2^-24 of the upper
+    square: jax.Array  # int32: of the weight, in the unit of the upper
 
 
 def max_weight(weight: jax.Array, keep: jax.Array | None) -> jax.Array:
@@ -39,7 +57,7 @@ def _two_to(exponent: jax.Array) -> jax.Array:
     return lax.bitcast_convert_type((exponent + 127) << 23, jnp.float32)
 
 
-def to_halves(weight: jax.Array, scale: jax.Array) -> tuple[jax.Array, jax.Array]:
+def to_integers(weight: jax.Array, scale: jax.Array) -> Weights:
     """`weight / 2^scale` as `upper * 2^-24 + lower * 2^-48`; each step is exact."""
     half = scale >> 1  # 2^-scale may itself be out of range
     scaled = weight * _two_to(-half) * _two_to(HALF_BITS + half - scale)
@@ -48,7 +66,10 @@ def to_halves(weight: jax.Array, scale: jax.Array) -> tuple[jax.Array, jax.Array
         (scaled - upper) * np.float32(2**HALF_BITS),
         lax.RoundingMethod.TO_NEAREST_EVEN,
     )
-    return upper.astype(jnp.int32), lower.astype(jnp.int32)
+    share = scaled * np.float32(2.0**-HALF_BITS)
+    # The bits below the 1, which count 2^-23: of nearly 1 they are those of 2.
+    square = lax.bitcast_convert_type(share * share + 1, jnp.int32) - _BITS_OF_ONE
+    return Weights(upper.astype(jnp.int32), lower.astype(jnp.int32), square << 1)
 
 
 def to_limbs(upper: jax.Array, lower: jax.Array) -> Limbs:
@@ -69,7 +90,11 @@ def carry_limbs(limbs: Limbs) -> Limbs:
 
 
 def from_limbs(limbs: Limbs, scale: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Two-float weights `sum(limb_i * 2^(16 i)) * 2^(scale - 48)` of carried limbs."""
+    """Two-float weights `sum(limb_i * 2^(16 i)) * 2^(scale - 48)` of carried limbs.
+
+    The last is of squares, whose scale is twice that: 0 below 2^-126, and infinite
+    above 2^128.
+    """
     low, middle, high, top = limbs
     # From the highest down, each an exact float of 16 bits.
     parts = top >> LIMB_BITS, top & LIMB, high, middle, low
@@ -82,6 +107,10 @@ def from_limbs(limbs: Limbs, scale: jax.Array) -> tuple[jax.Array, jax.Array]:
         total, rest = fast_two_sum(total, part)
         error = error + rest
     total, error = fast_two_sum(total, error + last)
-    half = (scale - LIMB_BITS) >> 1
-    factors = _two_to(half), _two_to(scale - LIMB_BITS - half)
-    return total * factors[0] * factors[1], error * factors[0] * factors[1]
+    last = lax.iota(jnp.int32, total.shape[0]) == total.shape[0] - 1
+    scale = jnp.where(last, 2 * scale, scale) - LIMB_BITS
+    # No more than a normal number can be, four times.
+    for quarter in range(4):
+        factor = _two_to((scale + quarter) >> 2)
+        total, error = total * factor, error * factor
+    return total, error

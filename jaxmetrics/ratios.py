@@ -195,31 +195,33 @@ class Proportion(Ratio):
     def interval(self, state: State, confidence: float = 0.95) -> Interval:
         """A confidence interval for the share, from the state alone (Wilson).
 
-        It is one of numbers of rows: once rows with weights have come, it is NaN.
+        With weights it is that of the effective number of rows (Kish), the number of
+        equal weights that are as uncertain: `sum(w)^2 / sum(w^2)` of all rows together
+        says how many rows a sum of weights stands for. It takes weights for chosen
+        without regard to labels and scores, and is too narrow where the rows of the
+        share weigh more than others.
 
         Args:
           state: What `update` returned.
           confidence: How often it should hold the share of the population.
 
         Returns:
-          An `Interval`, of the shape of the value. NaN without a row to divide by, and
-          with weights.
+          An `Interval`, of the shape of the value. NaN without a row to divide by.
 
         Raises:
           TypeError: With an average over classes, whose rows are not independent.
 
         References:
           Wilson (1927), Probable inference, the law of succession, and statistical
-          inference.
+          inference. Kish (1965), Survey Sampling.
         """
         with checks.naming(self.label):
             self._check(state)
             refuse_average(self.average)
             z = normal_quantile(confidence)
             part, rest = self.parts(self._counts(state.data))
-            weighted = self.accumulator.is_weighted(state.data)
-            unknown = jnp.where(weighted, jnp.nan, jnp.zeros_like(part))
-            found = wilson_interval(part + unknown, rest, z)
+            typical = self.accumulator.typical_weight(state.data)
+            found = wilson_interval(part / typical, rest / typical, z)
             poisoned: Interval = self.poisoned(found, state.data)
             return poisoned
 

@@ -425,6 +425,41 @@ def test_intervals_of_shares_hold_the_truth_as_often_as_they_say(share):
     assert 0.93 <= held <= 0.97
 
 
+@pytest.mark.parametrize("spread", [0.5, 1.5])
+def test_intervals_of_weighted_shares_are_of_the_effective_number_of_rows(spread):
+    """They hold the truth as often as they say, of weights of any unit."""
+    rows, share, metric = 1000, 0.2, jm.Recall()
+
+    @jax.jit
+    @jax.vmap
+    def intervals(key: jax.Array) -> tuple[jm.Interval, jm.Interval]:
+        first, second = jax.random.split(key)
+        score = jax.random.bernoulli(first, share, (rows,)).astype(jnp.float32)
+        weight = jnp.exp(spread * jax.random.normal(second, (rows,)))
+        update = functools.partial(metric.update, metric.init(), jnp.ones_like(score))
+        weighted = metric.interval(update(score, weight * 1e-6))
+        return weighted, metric.interval(update(score))
+
+    found, plain = intervals(jax.random.split(jax.random.key(2), 2000))
+    held = np.mean((found.lower <= share) & (share <= found.upper))
+    assert 0.93 <= held <= 0.97
+    width = np.mean(found.upper - found.lower) / np.mean(plain.upper - plain.lower)
+    assert width == pytest.approx(math.exp(spread**2 / 2), rel=0.15)
+
+
+def test_the_effective_number_of_rows_is_kishs():
+    """Rows with weights and without, in one batch and in several."""
+    metric, weight = jm.BinaryAccuracy(), np.float32([1, 2, 0, 5, 0.25, 7])
+    rows = {"y_true": np.float32([0, 1, 1, 1, 0, 1]), "y_pred": np.full(6, 0.6)}
+    state = metric.update(metric.init(), **rows, sample_weight=weight)
+    state = metric.update(state, **rows)
+    typical = metric.accumulator.typical_weight(state.data)
+    assert float(typical) == pytest.approx((sum(weight**2) + 6) / (sum(weight) + 6))
+    for huge in (1e-30, 1e30):  # whose squares are no float32
+        state = metric.update(metric.init(), **rows, sample_weight=weight * huge)
+        assert all(np.isnan(x) for x in metric.interval(state))
+
+
 def test_wilsons_interval_by_hand():
     """3 of 4 at 95 percent: 0.3006 to 0.9544, as statsmodels and R have it."""
     batch = {"y_true": [1, 1, 1, 1], "y_pred": [1, 1, 1, 0]}
@@ -495,8 +530,9 @@ def test_intervals_hold_their_value_and_stay_within_0_and_1():
             }
             lower, upper, _ = wilson(update(shares, shares.init(), batch))
             assert float(lower) <= right <= float(upper)
-            batch["sample_weight"] = np.ones(43, np.float32)
-            assert np.isnan(wilson(update(shares, shares.init(), batch)).lower)
+            batch["sample_weight"] = np.full(43, np.float32(3))  # as many rows
+            weighted = wilson(update(shares, shares.init(), batch))
+            np.testing.assert_allclose(weighted[:2], [lower, upper], atol=1e-6)
 
 
 def test_weighted_curves_rise_and_fall_without_a_step_back():
