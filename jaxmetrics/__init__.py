@@ -15,6 +15,8 @@ state, a checkpoint.
 """
 
 # Means, sums and counts
+# The contract
+from jaxmetrics.accumulator import Accumulator as Accumulator
 from jaxmetrics.aggregation import (
     Count as Count,
     Mean as Mean,
@@ -98,10 +100,7 @@ from jaxmetrics.hosts import merge_processes as merge_processes, pad_batch as pa
 
 # Confidence intervals
 from jaxmetrics.intervals import Interval as Interval
-
-# The contract
 from jaxmetrics.metric import (
-    Accumulator as Accumulator,
     Metric as Metric,
     Readout as Readout,
     Validity as Validity,

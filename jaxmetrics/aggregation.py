@@ -17,10 +17,12 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from jaxmetrics import checks
+from jaxmetrics.accumulator import Accumulator
+from jaxmetrics.groups import tally_groups
 from jaxmetrics.histogram import Rows, Tally, present, tally
 from jaxmetrics.lanes import as_rows, require_alike
 from jaxmetrics.limbs import max_weight
-from jaxmetrics.metric import Accumulator, Readout
+from jaxmetrics.metric import Readout
 from jaxmetrics.numerics import (
     Pair,
     add_batch,
@@ -35,6 +37,9 @@ from jaxmetrics.numerics import (
 )
 
 __all__ = ["Count", "Mean", "Sum", "Totals", "WeightedSum"]
+
+
+_FLAGS = 6  # infinite up and down, three of bad values, rows that count
 
 
 class SumData(NamedTuple):
@@ -88,9 +93,13 @@ class WeightedSum(Accumulator):
           mask: Boolean, as `sample_weight`; True keeps. What is masked may hold NaN.
         """
         sums = self._tally(values, sample_weight, mask=mask)
-        zero = jnp.zeros_like(sums.total[0])
-        weights = (zero, zero) if sums.weights is None else sums.weights
-        return SumData(words_from_counts(sums.counts), _packed(sums.total, weights))
+        return SumData(words_from_counts(sums.counts), sums.packed())
+
+    def measure_groups(self, group: jax.Array, groups: int, **inputs: Any) -> SumData:
+        """The sums of each group of rows, in one sweep."""
+        sums = self._tally(**inputs, group=group, groups=groups)
+        words = jnp.moveaxis(words_from_counts(sums.counts), 1, 0)
+        return SumData(words, sums.packed())
 
     def _tally(
         self,
@@ -98,27 +107,31 @@ class WeightedSum(Accumulator):
         sample_weight: ArrayLike | None = None,
         *,
         mask: ArrayLike | None = None,
+        group: jax.Array | None = None,
+        groups: int | None = None,
     ) -> "_Batch":
-        """Sums one batch."""
+        """Sums one batch, or each group of its rows."""
         x = checks.array(values, "values")
         weight = keep = None
         if sample_weight is not None:
             weight = checks.row_weight(sample_weight, x.shape, "values")
         if mask is not None:
             keep = checks.row_mask(mask, x.shape, "values")
-        require_alike(jax.tree.leaves((x, weight, keep)))
-        parts = [_flat(part, weight, keep) for part in _exact_parts(x)]
-        tallies = [_sum(_by_sign, part, part.size(), 2) for part in parts]
-        up, down = tallies[0].flags[:2]
+        if group is not None:
+            group = checks.row_group(group, x.shape, "values")
+        require_alike(jax.tree.leaves((x, weight, keep, group)))
+        parts = [_flat(_Entries(y, weight, keep, group)) for y in _exact_parts(x)]
+        tallies = [_sum(_by_sign, part, part.size(), 2, groups) for part in parts]
+        flags = tallies[0].flags
         total = functools.reduce(add_pairs, map(_difference, tallies))
-        total = (total[0] + _infinity(up, down), total[1])
-        counts = tallies[0].flags[2:]
+        total = (total[0] + _infinity(flags[..., 0], flags[..., 1]), total[1])
+        counts = flags[..., 2:]
         if weight is None:
             return _Batch(counts, total, None)
         flat: jax.Array = parts[0].weight  # type: ignore[assignment]  # given above
-        weights = _sum(_by_weight, parts[0], flat, 1).weighed
+        weights = _sum(_by_weight, parts[0], flat, 1, groups).weighed
         counts *= np.array([1, 1, 1, 0], np.uint32)  # rows count by weight alone
-        return _Batch(counts, total, (weights[0][0], weights[1][0]))
+        return _Batch(counts, total, (weights[0][..., 0], weights[1][..., 0]))
 
     def extend(self, data: SumData, *args: Any, **kwargs: Any) -> SumData:
         """As `combine` with `measure`; what a batch cannot change is not touched."""
@@ -162,9 +175,14 @@ def _bits(x: jax.Array) -> int:
 class _Batch(NamedTuple):
     """The sums of one batch; no weights where rows came without."""
 
-    counts: jax.Array  # uint32 (4,)
+    counts: jax.Array  # uint32 (..., 4)
     total: Pair
     weights: Pair | None
+
+    def packed(self) -> jax.Array:
+        """The two-floats as one leaf (..., 2, 2)."""
+        zero = jnp.zeros_like(self.total[0])
+        return _packed(self.total, self.weights or (zero, zero))
 
 
 class _Entries(NamedTuple):
@@ -173,6 +191,7 @@ class _Entries(NamedTuple):
     value: jax.Array
     weight: jax.Array | None
     keep: jax.Array | None
+    group: jax.Array | None
 
     def size(self) -> jax.Array:
         """The magnitude of each term of the sum."""
@@ -180,26 +199,34 @@ class _Entries(NamedTuple):
         return size if self.weight is None else size * self.weight
 
 
-def _flat(
-    value: jax.Array, weight: jax.Array | None, keep: jax.Array | None
-) -> _Entries:
-    entries = _Entries(value, weight, keep)
-    full = jax.tree.map(lambda x: jnp.broadcast_to(x, value.shape), entries)
-    rows: _Entries = as_rows(full)
+def _flat(entries: _Entries) -> _Entries:
+    shape = entries.value.shape
+    rows: _Entries = as_rows(
+        jax.tree.map(lambda x: jnp.broadcast_to(x, shape), entries)
+    )
     return rows
 
 
 def _sum(
-    by: Callable[[_Entries], Rows], entries: _Entries, size: jax.Array, cells: int
+    by: Callable[[_Entries], Rows],
+    entries: _Entries,
+    size: jax.Array,
+    cells: int,
+    groups: int | None,
 ) -> Tally:
-    """Sums entries by cell, relative to the largest of them."""
+    """Sums entries by cell, relative to the largest of them; of each group, if any."""
     scale = max_weight(size, present(entries.weight, entries.keep))
-    return tally(by, entries, cells=cells, scale=scale)
+    if groups is None:
+        return tally(by, entries, cells=cells, scale=scale)
+    flags = _FLAGS if by is _by_sign else 0
+    return tally_groups(
+        by, entries, groups=groups, cells=cells, flags=flags, scale=scale
+    )
 
 
 def _by_sign(entries: _Entries) -> Rows:
     """Magnitudes of terms; cell 0 from 0 up, cell 1 below, none where not finite."""
-    x, weight, keep = entries
+    x, weight, keep, group = entries
     size, here = entries.size(), present(weight, keep)
     nan = jnp.isnan(x)
     outside = never = nan != nan  # made of the data, to be sharded as they are
@@ -215,24 +242,26 @@ def _by_sign(entries: _Entries) -> Rows:
     cell = lax.select(
         finite, (x < 0).astype(jnp.int32), jnp.full(x.shape, -1, jnp.int32)
     )
-    return Rows(cell, tuple(flags), size)
+    return Rows(cell, tuple(flags), size, group=group)
 
 
 def _by_weight(entries: _Entries) -> Rows:
     """The weights of the entries that `_by_sign` sums."""
     fine = _by_sign(entries).flags[-1]
-    return Rows(fine.astype(jnp.int32) - 1, (), entries.weight)
+    return Rows(fine.astype(jnp.int32) - 1, (), entries.weight, group=entries.group)
 
 
 def _difference(sums: Tally) -> Pair:
     """What fell in cell 0 less what fell in cell 1."""
     total, error = sums.weighed
-    return add_pairs((total[0], error[0]), (-total[1], -error[1]))
+    plus, minus = ((total[..., i], error[..., i]) for i in (0, 1))
+    return add_pairs(plus, (-minus[0], -minus[1]))
 
 
 def _packed(total: Pair, weights: Pair) -> jax.Array:
-    """Two two-floats as one leaf (2, 2)."""
-    return jnp.stack([total[0], weights[0], total[1], weights[1]]).reshape(2, 2)
+    """Two two-floats as one leaf (..., 2, 2)."""
+    four = jnp.stack([total[0], weights[0], total[1], weights[1]], axis=-1)
+    return four.reshape(*four.shape[:-1], 2, 2)
 
 
 def _infinity(up: jax.Array, down: jax.Array) -> jax.Array:

@@ -33,6 +33,7 @@ class Entries(NamedTuple):
     pred: jax.Array
     weight: jax.Array | None
     keep: jax.Array | None
+    group: jax.Array | None = None
 
 
 def entries_of(
@@ -40,6 +41,7 @@ def entries_of(
     y_pred: ArrayLike,
     sample_weight: ArrayLike | None,
     mask: ArrayLike | None,
+    group: jax.Array | None = None,
     *,
     top_k: int | None = None,
     class_id: int | None = None,
@@ -53,6 +55,7 @@ def entries_of(
       y_pred: Scores of that shape; an axis of size 1 at the end of either goes.
       sample_weight: A scalar, that shape with any axis 1, or its leading axes.
       mask: Boolean, as `sample_weight`.
+      group: Of each row, an integer, as `sample_weight`.
       top_k: Must not exceed the last axis.
       class_id: Must lie within the last axis.
       num_classes: Must be the size of the last axis.
@@ -66,10 +69,15 @@ def entries_of(
         None if sample_weight is None else checks.row_weight(sample_weight, shape, of)
     )
     keep = None if mask is None else checks.row_mask(mask, shape, of)
+    if group is not None:
+        group = checks.row_group(group, shape, of)
     checks.class_axis(shape, top_k=top_k, class_id=class_id, num_classes=num_classes)
-    require_alike(jax.tree.leaves((true, pred, weight, keep)), whole_rows=whole_rows)
+    require_alike(
+        jax.tree.leaves((true, pred, weight, keep, group)), whole_rows=whole_rows
+    )
     entries: Entries = jax.tree.map(
-        lambda x: jnp.broadcast_to(x, shape), Entries(true, pred, weight, keep)
+        lambda x: jnp.broadcast_to(x, shape),
+        Entries(true, pred, weight, keep, group),
     )
     return entries
 
@@ -91,7 +99,7 @@ def rows_of(
       places: How many there are.
       amount: An integer of each entry that is summed by cell.
     """
-    true, pred, weight, keep = entries
+    true, pred, weight, keep, group = entries
     positive, outside = _label(true)
     nan = is_nan(true) | is_nan(pred)
     if weight is not None:
@@ -109,7 +117,7 @@ def rows_of(
         flags = [flag & here for flag in flags]
         dropped |= ~here
     cell = lax.select(dropped, jnp.full_like(cell, -1), cell)
-    return Rows(cell, tuple(flags), weight, amount)
+    return Rows(cell, tuple(flags), weight, amount, group)
 
 
 def _label(true: jax.Array) -> tuple[jax.Array, jax.Array]:

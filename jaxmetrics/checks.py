@@ -314,6 +314,11 @@ def row_mask(mask: ArrayLike, shape: tuple[int, ...], of: str) -> jax.Array:
     return _for_rows(result, "mask", shape, of)
 
 
+def row_group(group: jax.Array, shape: tuple[int, ...], of: str) -> jax.Array:
+    """The group of each row, with the rank of `shape`, each axis 1 or equal."""
+    return _for_rows(group, "slice_ids", shape, of)
+
+
 def _for_rows(
     x: jax.Array, argument: str, shape: tuple[int, ...], of: str
 ) -> jax.Array:

@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxmetrics import checks
-from jaxmetrics.algebra import Joint, rename_each
+from jaxmetrics.algebra import rename_each
 from jaxmetrics.checks import Mismatch, Refusal, WrongKind
 from jaxmetrics.metric import Metric, Validity
 from jaxmetrics.state import State
+from jaxmetrics.wrapping import Joint
 
 __all__ = ["Collection"]
 

@@ -14,6 +14,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from jaxmetrics import checks
+from jaxmetrics.accumulator import Accumulator
 from jaxmetrics.binary import (
     Entries,
     entries_of,
@@ -23,10 +24,10 @@ from jaxmetrics.binary import (
     widened,
 )
 from jaxmetrics.checks import Mismatch
+from jaxmetrics.groups import tally_groups
 from jaxmetrics.histogram import Rows, Tally, present, tally
 from jaxmetrics.lanes import as_rows
 from jaxmetrics.limbs import max_weight
-from jaxmetrics.metric import Accumulator
 from jaxmetrics.numerics import (
     add_batch,
     add_pairs,
@@ -183,6 +184,27 @@ class ConfusionCounts(Accumulator):
         weights = add_pairs(data.weights, sums.weights_and_square)
         return CountsData(counts, jnp.stack(weights))
 
+    def measure_groups(
+        self, group: jax.Array, groups: int, **inputs: Any
+    ) -> CountsData:
+        """The counts of each group of rows, in one sweep."""
+        batch = self._entries(**inputs, group=group)
+        weight, keep = batch[0].weight, batch[0].keep
+        sums = tally_groups(
+            self._rows,
+            batch,
+            groups=groups,
+            cells=math.prod(self._shape),
+            flags=3,
+            scale=None if weight is None else max_weight(weight, keep),
+        )
+        counts = words_from_counts(jnp.concatenate([sums.counts, sums.flags], axis=1))
+        if sums.weights is None:
+            weights = jnp.zeros((2, groups, math.prod(self._shape) + 1), jnp.float32)
+        else:
+            weights = jnp.stack(sums.weights_and_square)
+        return CountsData(jnp.moveaxis(counts, 1, 0), jnp.moveaxis(weights, 1, 0))
+
     def _tally(
         self,
         y_true: ArrayLike,
@@ -201,8 +223,9 @@ class ConfusionCounts(Accumulator):
         self,
         y_true: ArrayLike,
         y_pred: ArrayLike,
-        sample_weight: ArrayLike | None,
-        mask: ArrayLike | None,
+        sample_weight: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        group: jax.Array | None = None,
     ) -> tuple[Entries, jax.Array | None]:
         """The batch as rows, and which of them are selected."""
         entries = entries_of(
@@ -210,6 +233,7 @@ class ConfusionCounts(Accumulator):
             y_pred,
             sample_weight,
             mask,
+            group,
             top_k=self.top_k,
             class_id=self.class_id,
             num_classes=self.num_classes,

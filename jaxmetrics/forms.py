@@ -11,7 +11,7 @@ the weights by cell, and behind these that of all squares.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -41,7 +41,11 @@ __all__ = [
     "Sums",
     "add",
     "added_up",
+    "code_of",
+    "codes",
+    "place_of_flags",
     "place_pairs",
+    "sums_of_codes",
 ]
 
 GROUP_ROWS = 2**8 - 1  # of a reduce: its counts fit 8 bits, sums of 24 bits fit 32
@@ -129,22 +133,45 @@ def _reduce(raw: Sums | None, block: Block, cells: int) -> Sums:
     return sums if raw is None else add(raw, sums)
 
 
-def _scatter_counts(raw: jax.Array | None, block: Block, cells: int) -> jax.Array:
-    """Many cells: an integer scatter-add into a table, of the flags too.
+def code_of(cell: jax.Array, flags: Sequence[jax.Array], cells: int) -> jax.Array:
+    """Each row as one of `codes(cells, flags)` integers: its cell and its flags.
 
-    A row that counts and is flagged goes into a second half of the table, and one that
-    is dropped into the cell of its flags behind it. Rows take turns in copies of the
-    table: an addition waits for the last one to the same cell, which halves the speed
-    where scores crowd.
+    First come the cells, then the cells of rows that count and are flagged, then the
+    sets of flags of rows that are dropped.
     """
-    cell, flags = block.cell, block.flags
-    code, dropped = lax.full_like(cell, 2 * cells), cell < 0
+    code = lax.full_like(cell, 2 * cells)
     for i, flag in enumerate(flags):
         code += flag.astype(jnp.int32) << i
-    if flags:
-        cell += cells * flags[-1].astype(jnp.int32)
-    index = lax.select(dropped, code, cell)
-    width = 2 * cells + 2 ** len(flags)
+    place = cell + cells * flags[-1].astype(jnp.int32) if flags else cell
+    return lax.select(cell < 0, code, place)
+
+
+def codes(cells: int, flags: int) -> int:
+    """How many codes there are."""
+    return 2 * cells + (1 << flags)
+
+
+def sums_of_codes(table: jax.Array, cells: int) -> Sums:
+    """What a table of numbers of rows by code says."""
+    odd, sets = table[cells : 2 * cells], table[2 * cells :]
+    number = sets.shape[0].bit_length() - 1  # of flags
+    shape = number, sets.shape[0]
+    flag, code = (lax.broadcasted_iota(jnp.int32, shape, axis) for axis in (0, 1))
+    has = ((code >> flag) & 1).astype(jnp.uint32)
+    flags = jnp.sum(has * sets[None], axis=1, dtype=jnp.uint32)
+    last = lax.iota(jnp.int32, number) == number - 1
+    flags += last.astype(jnp.uint32) * jnp.sum(odd, dtype=jnp.uint32)
+    return Sums(table[:cells] + odd, flags, ())
+
+
+def _scatter_counts(raw: jax.Array | None, block: Block, cells: int) -> jax.Array:
+    """Many cells: an integer scatter-add into a table of codes.
+
+    Rows take turns in copies of the table: an addition waits for the last one to the
+    same cell, which halves the speed where scores crowd.
+    """
+    index = code_of(block.cell, block.flags, cells)
+    width = codes(cells, len(block.flags))
     if _copies(cells) > 1:
         turn = lax.iota(jnp.int32, index.shape[0]) & (_copies(cells) - 1)
         index += width * turn
@@ -157,16 +184,8 @@ def _copies(cells: int) -> int:
 
 def _read_counts(raw: jax.Array, cells: int) -> Sums:
     """The sums of what `_scatter_counts` left in its table."""
-    table = jnp.sum(raw.reshape(_copies(cells), -1), axis=0, dtype=raw.dtype)
-    odd, codes = table[cells : 2 * cells], table[2 * cells :]
-    number = codes.shape[0].bit_length() - 1  # of flags
-    shape = number, codes.shape[0]
-    flag, code = (lax.broadcasted_iota(jnp.int32, shape, axis) for axis in (0, 1))
-    has = ((code >> flag) & 1).astype(jnp.uint32)
-    flags = jnp.sum(has * codes[None], axis=1, dtype=jnp.uint32)
-    last = lax.iota(jnp.int32, number) == number - 1
-    flags += last.astype(jnp.uint32) * jnp.sum(odd, dtype=jnp.uint32)
-    return Sums(table[:cells] + odd, flags, ())
+    copies = raw.reshape(_copies(cells), -1)
+    return sums_of_codes(jnp.sum(copies, axis=0, dtype=raw.dtype), cells)
 
 
 def _scatter_pairs(raw: jax.Array | None, block: Block, cells: int) -> jax.Array:
@@ -189,14 +208,22 @@ def place_pairs(block: Block, cells: int) -> tuple[jax.Array, jax.Array, jax.Arr
     """
     if block.amount is None:
         raise AssertionError("rows have no amounts")
-    place = lax.full_like(block.cell, cells)
-    for i, flag in enumerate(block.flags, 1):
-        place += i * flag.astype(jnp.int32)
+    place = place_of_flags(block.cell, block.flags, cells)
     # Both in one integer, which is computed once.
     counted = (block.cell << wide.AMOUNT_BITS) | block.amount
     both = lax.select(block.cell < 0, place << wide.AMOUNT_BITS, counted)
     index = both >> wide.AMOUNT_BITS
     return index, both & (2**wide.AMOUNT_BITS - 1), index != cells
+
+
+def place_of_flags(
+    cell: jax.Array, flags: Sequence[jax.Array], cells: int
+) -> jax.Array:
+    """Behind the cells a place for rows without a flag, and one for each flag."""
+    place = lax.full_like(cell, cells)
+    for i, flag in enumerate(flags, 1):
+        place += i * flag.astype(jnp.int32)
+    return place
 
 
 def _scatter_weights(

@@ -64,6 +64,7 @@ class Rows(NamedTuple):
     flags: tuple[jax.Array, ...]  # bool
     weight: jax.Array | None = None  # float32, finite and >= 0 where the cell counts
     amount: jax.Array | None = None  # int32, from 0 to 2^AMOUNT_BITS - 1
+    group: jax.Array | None = None  # int32, where rows are counted by group
 
 
 Sum = tuple[jax.Array, jax.Array]  # and its error
@@ -90,7 +91,7 @@ class Tally(NamedTuple):
         if self.square is None:
             raise AssertionError("a tally with a scale sums squares")
         both = zip(self.weighed, self.square, strict=True)
-        total, error = (jnp.concatenate(x) for x in both)
+        total, error = (jnp.concatenate(x, axis=-1) for x in both)
         return total, error
 
 
@@ -118,10 +119,9 @@ def tally(
     sums = _swept(classify, batch, cells, scatter, scale)
     if scale is None:
         return Tally(sums.counts, sums.flags, None)
-    zeros = jnp.zeros((cells,), jnp.uint32)
     total, error = from_limbs(sums.limbs, scale)
     weights, square = (total[:cells], error[:cells]), (total[cells:], error[cells:])
-    return Tally(zeros, sums.flags, weights, square)
+    return Tally(jnp.zeros((cells,), jnp.uint32), sums.flags, weights, square)
 
 
 def tally_pairs(classify: Classify, batch: Batch, *, cells: int) -> jax.Array:

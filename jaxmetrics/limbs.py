@@ -19,8 +19,10 @@ __all__ = [
     "carry_limbs",
     "from_limbs",
     "max_weight",
+    "times_two_to",
     "to_integers",
     "to_limbs",
+    "to_share",
 ]
 
 HALF_BITS = 24
@@ -57,16 +59,21 @@ def _two_to(exponent: jax.Array) -> jax.Array:
     return lax.bitcast_convert_type((exponent + 127) << 23, jnp.float32)
 
 
+def to_share(weight: jax.Array, scale: jax.Array) -> jax.Array:
+    """`weight / 2^scale`, below 1."""
+    half = scale >> 1  # 2^-scale may itself be out of range
+    return weight * _two_to(-half) * _two_to(half - scale)
+
+
 def to_integers(weight: jax.Array, scale: jax.Array) -> Weights:
     """`weight / 2^scale` as `upper * 2^-24 + lower * 2^-48`; each step is exact."""
-    half = scale >> 1  # 2^-scale may itself be out of range
-    scaled = weight * _two_to(-half) * _two_to(HALF_BITS + half - scale)
+    share = to_share(weight, scale)
+    scaled = share * np.float32(2**HALF_BITS)
     upper = lax.floor(scaled)
     lower = lax.round(
         (scaled - upper) * np.float32(2**HALF_BITS),
         lax.RoundingMethod.TO_NEAREST_EVEN,
     )
-    share = scaled * np.float32(2.0**-HALF_BITS)
     # The bits below the 1, which count 2^-23: of nearly 1 they are those of 2.
     square = lax.bitcast_convert_type(share * share + 1, jnp.int32) - _BITS_OF_ONE
     return Weights(upper.astype(jnp.int32), lower.astype(jnp.int32), square << 1)
@@ -108,9 +115,12 @@ def from_limbs(limbs: Limbs, scale: jax.Array) -> tuple[jax.Array, jax.Array]:
         error = error + rest
     total, error = fast_two_sum(total, error + last)
     last = lax.iota(jnp.int32, total.shape[0]) == total.shape[0] - 1
-    scale = jnp.where(last, 2 * scale, scale) - LIMB_BITS
-    # No more than a normal number can be, four times.
+    exponent = jnp.where(last, 2 * scale, scale) - LIMB_BITS
+    return times_two_to(exponent, total), times_two_to(exponent, error)
+
+
+def times_two_to(exponent: jax.Array, x: jax.Array) -> jax.Array:
+    """`x * 2^exponent`, where that is up to four times what a normal number has."""
     for quarter in range(4):
-        factor = _two_to((scale + quarter) >> 2)
-        total, error = total * factor, error * factor
-    return total, error
+        x *= _two_to((exponent + quarter) >> 2)
+    return x

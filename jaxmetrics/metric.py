@@ -13,7 +13,6 @@ the contract.
 
 import abc
 import functools
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY
 from types import MappingProxyType
@@ -27,11 +26,13 @@ from jax.experimental import checkify
 from jaxmetrics import checks
 from jaxmetrics.checks import WrongKind
 from jaxmetrics.frozen import Frozen
-from jaxmetrics.numerics import add_counts, add_two_floats, carry, words_to_int
-from jaxmetrics.reduction import AxisName, reduce_over
-from jaxmetrics.state import State, check_owner, check_template, fingerprint
+from jaxmetrics.reduction import AxisName
+from jaxmetrics.state import State, check_owner, check_template
 
-__all__ = ["Accumulator", "Metric", "Readout", "Validity"]
+if TYPE_CHECKING:
+    from jaxmetrics.accumulator import Accumulator
+
+__all__ = ["Metric", "Readout", "Validity"]
 
 
 class Validity(NamedTuple):
@@ -212,7 +213,8 @@ class Metric(Frozen):
           >>> print(jm.ConfusionCounts().map(missed)(y_true=[1, 1], y_pred=[0.9, 0.1]))
           0.5
         """
-        return algebra.Mapped(self, function)
+        made: Metric = _algebra().Mapped(self, function)
+        return made
 
     def with_inputs(self, **names: str | None) -> "Metric":
         """The same metric under other input names, for `Collection` and its like.
@@ -227,134 +229,41 @@ class Metric(Frozen):
           >>> print(loss(loss=[1.0, 3.0]))
           2.0
         """
-        return algebra.Wired(self, tuple(sorted(names.items())))
+        made: Metric = _algebra().Wired(self, tuple(sorted(names.items())))
+        return made
 
     def __add__(self, other: Any) -> "Metric":
-        return algebra.arithmetic("+", self, other)
+        return _arithmetic("+", self, other)
 
     def __radd__(self, other: Any) -> "Metric":
-        return algebra.arithmetic("+", other, self)
+        return _arithmetic("+", other, self)
 
     def __sub__(self, other: Any) -> "Metric":
-        return algebra.arithmetic("-", self, other)
+        return _arithmetic("-", self, other)
 
     def __rsub__(self, other: Any) -> "Metric":
-        return algebra.arithmetic("-", other, self)
+        return _arithmetic("-", other, self)
 
     def __mul__(self, other: Any) -> "Metric":
-        return algebra.arithmetic("*", self, other)
+        return _arithmetic("*", self, other)
 
     def __rmul__(self, other: Any) -> "Metric":
-        return algebra.arithmetic("*", other, self)
+        return _arithmetic("*", other, self)
 
     def __truediv__(self, other: Any) -> "Metric":
-        return algebra.arithmetic("/", self, other)
+        return _arithmetic("/", self, other)
 
     def __rtruediv__(self, other: Any) -> "Metric":
-        return algebra.arithmetic("/", other, self)
+        return _arithmetic("/", other, self)
 
     def __pow__(self, other: Any) -> "Metric":
-        return algebra.arithmetic("**", self, other)
+        return _arithmetic("**", self, other)
 
     def __rpow__(self, other: Any) -> "Metric":
-        return algebra.arithmetic("**", other, self)
+        return _arithmetic("**", other, self)
 
     def __neg__(self) -> "Metric":
-        return algebra.arithmetic("*", -1.0, self)
-
-
-class Accumulator(Metric):
-    """Owns a state: what is summed, how exactly, how two states merge.
-
-    A subclass defines `empty`, `measure` and `value`; where its leaves are exact words
-    (uint32) and two-floats (float32), the rest is derived.
-    """
-
-    keeps_rows: ClassVar[bool] = False  # in their order: states may differ, not values
-
-    @property
-    def accumulator(self) -> "Accumulator":
-        """Itself."""
-        return self
-
-    @property
-    def parts(self) -> tuple["Accumulator", ...]:
-        """The accumulators that it consists of; one, unless it is a joint one."""
-        return (self,)
-
-    @functools.cached_property
-    def key(self) -> str:
-        """Its name in key paths: the class, and a hash of the options not default."""
-        text = repr(self)
-        name = type(self).__name__
-        return name if text == f"{name}()" else f"{name}-{fingerprint(text)}"
-
-    @property
-    def inputs(self) -> Mapping[str, bool]:
-        """The names that `measure` takes, each with whether it is required."""
-        parameters = list(inspect.signature(type(self).measure).parameters.values())[1:]
-        return {p.name: p.default is p.empty for p in parameters}
-
-    @abc.abstractmethod
-    def empty(self) -> Any:
-        """The data that has seen nothing."""
-
-    @abc.abstractmethod
-    def measure(self, *args: Any, **kwargs: Any) -> Any:
-        """The data of one batch alone."""
-
-    def combine(self, data: Any, other: Any) -> Any:
-        """The data of both: words and two-floats, added leaf by leaf."""
-        return jax.tree.map(_add_leaves, data, other)
-
-    @abc.abstractmethod
-    def value(self, data: Any) -> Any:
-        """What read-outs are formulas over."""
-
-    def flags(self, data: Any) -> jax.Array | None:
-        """Words `(2, 3)` that count bad values (see `Validity`), or None."""
-        return None
-
-    def extend(self, data: Any, *args: Any, **kwargs: Any) -> Any:
-        """The data after one more batch."""
-        self.check_call(args, kwargs)
-        return self.combine(data, self.measure(*args, **kwargs))
-
-    def reduce(self, data: Any, axis_name: AxisName) -> Any:
-        """The data of all devices along the axis."""
-        reduced = reduce_over(data, axis_name, self.combine)
-        return self.combine(reduced, self.empty())  # carries the summed words
-
-    def read(self, data: Any) -> Any:
-        """An accumulator's own value as a metric is what its read-outs see."""
-        return self.value(data)
-
-    def assemble(self, by_key: Mapping[str, Any]) -> Any:
-        """Its data out of the data of several accumulators."""
-        return by_key[self.key]
-
-    def is_valid(self, data: Any) -> jax.Array | None:
-        """Whether the data has a value: no NaN, nothing outside its domain."""
-        flags = self.flags(data)
-        return None if flags is None else jnp.all(flags[:, :2] == 0)
-
-    def problems(self, data: Any) -> Any:
-        """The `Validity` of the data."""
-        flags = self.flags(data)
-        if flags is None:
-            flags = jnp.zeros((2, 3), jnp.uint32)
-        return Validity(*words_to_int(carry(flags), np.dtype(np.int32)))
-
-    def check_call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        """Refuses a call that `measure` cannot take, naming its inputs."""
-        signature = inspect.signature(self.measure)
-        try:
-            signature.bind(*args, **kwargs)
-        except TypeError as error:
-            names = ", ".join(
-                n if required else f"{n}=None" for n, required in self.inputs.items()
-            )
-            raise WrongKind(f"update takes ({names}); {error}.") from None
+        return _arithmetic("*", -1.0, self)
 
 
 class Readout(Metric):
@@ -414,17 +323,13 @@ _BAD_VALUES = (
 # --- details -------------------------------------------------------------------------
 
 
-def by_key(owner: Accumulator, data: Any) -> Mapping[str, Any]:
+def by_key(owner: "Accumulator", data: Any) -> Mapping[str, Any]:
     """The data of each part by its key."""
     return data if isinstance(data, dict) else {owner.key: data}
 
 
-def _add_leaves(a: jax.Array, b: jax.Array) -> jax.Array:
-    return add_counts(a, b) if a.dtype == jnp.uint32 else add_two_floats(a, b)
-
-
 @functools.lru_cache(maxsize=1024)
-def _template(owner: Accumulator) -> Any:
+def _template(owner: "Accumulator") -> Any:
     return jax.eval_shape(owner.empty)
 
 
@@ -446,5 +351,13 @@ def _poison(value: Any, valid: jax.Array | None) -> Any:
     return jax.tree.map(spoil, value)
 
 
-# The other half of this room needs the classes above, and they need it to be called.
-from jaxmetrics import algebra  # noqa: E402
+def _algebra() -> Any:
+    """The room's part that makes metrics of metrics; it needs the classes above."""
+    from jaxmetrics import algebra
+
+    return algebra
+
+
+def _arithmetic(operation: str, left: Any, right: Any) -> Metric:
+    result: Metric = _algebra().arithmetic(operation, left, right)
+    return result

@@ -5,7 +5,7 @@ does not hold here: a state is as large as its capacity, and reducing one or upd
 it with a sharded batch moves rows.
 """
 
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +13,9 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxmetrics import checks
+from jaxmetrics.accumulator import Accumulator
 from jaxmetrics.binary import Entries, entries_of, rows_of, widened
 from jaxmetrics.lanes import as_rows, gathered
-from jaxmetrics.metric import Accumulator
 from jaxmetrics.numerics import add_counts, carry, words_from_counts, words_to_int
 from jaxmetrics.reduction import AxisName, place_in_rank_order
 
@@ -53,7 +53,10 @@ class Sample(Accumulator):
 
     capacity: int
 
-    keeps_rows: ClassVar[bool] = True
+    @property
+    def keeps_rows(self) -> bool:
+        """In the order in which they came."""
+        return True
 
     def checked(self) -> dict[str, Any]:
         """Checks the capacity."""

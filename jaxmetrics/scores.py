@@ -15,6 +15,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from jaxmetrics import checks
+from jaxmetrics.accumulator import Accumulator
 from jaxmetrics.binary import (
     Entries,
     entries_of,
@@ -23,10 +24,10 @@ from jaxmetrics.binary import (
     widened,
 )
 from jaxmetrics.checks import Mismatch, WrongKind
+from jaxmetrics.groups import tally_pairs_of_groups
 from jaxmetrics.histogram import Rows, Tally, add_pairs_of, tally, tally_pairs
 from jaxmetrics.lanes import as_rows
 from jaxmetrics.limbs import max_weight
-from jaxmetrics.metric import Accumulator
 from jaxmetrics.numerics import (
     add_counts,
     added,
@@ -167,6 +168,24 @@ class ScoreHistogram(Accumulator):
         counts = add_pairs_of(data.counts, self._pair_rows, entries, cells=cells)
         return ScoreData(counts, data.weights)
 
+    def measure_groups(self, group: jax.Array, groups: int, **inputs: Any) -> ScoreData:
+        """The sums of each group of rows, in one sweep where they have no weights."""
+        cells = math.prod(self._shape)
+        if groups * cells > MOST_CELLS:
+            raise Mismatch(
+                f"{groups} groups of {cells} cells are more than {MOST_CELLS}; set "
+                "num_cells, as in AUROC(num_cells=1023)."
+            )
+        entries = self._entries(**inputs, group=group)
+        if entries.weight is not None:
+            each: ScoreData = super().measure_groups(group, groups, **inputs)
+            return each
+        words = tally_pairs_of_groups(
+            self._pair_rows, entries, groups=groups, cells=cells, flags=_FLAGS
+        )
+        nothing = jax.tree.map(lambda x: jnp.stack([x] * groups), self.empty().weights)
+        return ScoreData(jnp.moveaxis(words, 1, 0), nothing)
+
     def _weighed(self, entries: Entries) -> ScoreData:
         """The sums of a batch with weights."""
         cells = math.prod(self._shape)
@@ -185,6 +204,7 @@ class ScoreHistogram(Accumulator):
         y_pred: ArrayLike,
         sample_weight: ArrayLike | None = None,
         mask: ArrayLike | None = None,
+        group: jax.Array | None = None,
     ) -> Entries:
         """The batch as rows."""
         if sample_weight is not None and not self.weighted:
@@ -197,6 +217,7 @@ class ScoreHistogram(Accumulator):
             y_pred,
             sample_weight,
             mask,
+            group,
             class_id=self.class_id,
             num_classes=self.num_classes,
             whole_rows=self.class_id is not None,

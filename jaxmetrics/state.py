@@ -11,7 +11,7 @@ import numpy as np
 from jaxmetrics.checks import Mismatch, WrongKind
 
 if TYPE_CHECKING:
-    from jaxmetrics.metric import Accumulator
+    from jaxmetrics.accumulator import Accumulator
 
 __all__ = ["State", "check_owner", "check_template", "fingerprint"]
 

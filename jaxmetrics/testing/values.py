@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmetrics.metric import Accumulator, Metric
+from jaxmetrics.accumulator import Accumulator
+from jaxmetrics.metric import Metric
 from jaxmetrics.testing.subject import Broken, Subject, close, require, same, stack
 
 

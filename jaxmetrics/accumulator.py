@@ -1,0 +1,164 @@
+"""Accumulators: what owns a state, and says how it is summed, merged and reduced."""
+
+import abc
+import functools
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxmetrics import checks
+from jaxmetrics.checks import WrongKind
+from jaxmetrics.metric import Metric, Validity
+from jaxmetrics.numerics import add_counts, add_two_floats, carry, words_to_int
+from jaxmetrics.reduction import AxisName, reduce_over
+from jaxmetrics.state import fingerprint
+
+__all__ = ["Accumulator"]
+
+
+class Accumulator(Metric):
+    """Owns a state: what is summed, how exactly, how two states merge.
+
+    A subclass defines `empty`, `measure` and `value`; where its leaves are exact words
+    (uint32) and two-floats (float32), the rest is derived.
+    """
+
+    @property
+    def accumulator(self) -> "Accumulator":
+        """Itself."""
+        return self
+
+    @property
+    def parts(self) -> tuple["Accumulator", ...]:
+        """The accumulators that it consists of; one, unless it is a joint one."""
+        return (self,)
+
+    @functools.cached_property
+    def key(self) -> str:
+        """Its name in key paths: the class, and a hash of the options not default."""
+        text = repr(self)
+        name = type(self).__name__
+        return name if text == f"{name}()" else f"{name}-{fingerprint(text)}"
+
+    @property
+    def keeps_rows(self) -> bool:
+        """Whether it keeps rows in their order: states may differ where values do not.
+
+        The laws then compare values alone.
+        """
+        return False
+
+    @property
+    def inputs(self) -> Mapping[str, bool]:
+        """The names that `measure` takes, each with whether it is required."""
+        parameters = list(inspect.signature(type(self).measure).parameters.values())[1:]
+        return {p.name: p.default is p.empty for p in parameters}
+
+    @abc.abstractmethod
+    def empty(self) -> Any:
+        """The data that has seen nothing."""
+
+    @abc.abstractmethod
+    def measure(self, *args: Any, **kwargs: Any) -> Any:
+        """The data of one batch alone."""
+
+    def measure_groups(self, group: jax.Array, groups: int, **inputs: Any) -> Any:
+        """`measure` of each group of rows, in one record with a leading axis of groups.
+
+        Here by a mask for each group, one after the other; an accumulator that can do
+        it in one sweep overrides this.
+
+        Args:
+          group: int32 of the leading axes of the rows; what is not from 0 to
+            `groups - 1` belongs to none.
+          groups: The number of groups.
+          **inputs: What `measure` takes, by name.
+        """
+        name = self.input_for("mask")
+        if name is None:
+            raise WrongKind("rows are told apart by a mask, and none is taken.")
+
+        def measure_one(i: jax.Array) -> Any:
+            here = masked(inputs.get(name), group == i)
+            return self.measure(**{**inputs, name: here})
+
+        return lax.map(measure_one, lax.iota(jnp.int32, groups))
+
+    def input_for(self, role: str) -> str | None:
+        """The name of the input that acts as "mask" or "sample_weight", if any does."""
+        return role if role in self.inputs else None
+
+    def combine(self, data: Any, other: Any) -> Any:
+        """The data of both: words and two-floats, added leaf by leaf."""
+        return jax.tree.map(_add_leaves, data, other)
+
+    @abc.abstractmethod
+    def value(self, data: Any) -> Any:
+        """What read-outs are formulas over."""
+
+    def flags(self, data: Any) -> jax.Array | None:
+        """Words `(2, 3)` that count bad values (see `Validity`), or None."""
+        return None
+
+    def extend(self, data: Any, *args: Any, **kwargs: Any) -> Any:
+        """The data after one more batch."""
+        self.check_call(args, kwargs)
+        return self.combine(data, self.measure(*args, **kwargs))
+
+    def reduce(self, data: Any, axis_name: AxisName) -> Any:
+        """The data of all devices along the axis."""
+        reduced = reduce_over(data, axis_name, self.combine)
+        return self.combine(reduced, self.empty())  # carries the summed words
+
+    def read(self, data: Any) -> Any:
+        """An accumulator's own value as a metric is what its read-outs see."""
+        return self.value(data)
+
+    def assemble(self, by_key: Mapping[str, Any]) -> Any:
+        """Its data out of the data of several accumulators."""
+        return by_key[self.key]
+
+    def is_valid(self, data: Any) -> jax.Array | None:
+        """Whether the data has a value: no NaN, nothing outside its domain."""
+        flags = self.flags(data)
+        return None if flags is None else jnp.all(flags[:, :2] == 0)
+
+    def problems(self, data: Any) -> Any:
+        """The `Validity` of the data."""
+        flags = self.flags(data)
+        if flags is None:
+            flags = jnp.zeros((2, 3), jnp.uint32)
+        return Validity(*words_to_int(carry(flags), np.dtype(np.int32)))
+
+    def check_call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """Refuses a call that `measure` cannot take, naming its inputs."""
+        signature = inspect.signature(self.measure)
+        try:
+            signature.bind(*args, **kwargs)
+        except TypeError as error:
+            names = ", ".join(
+                n if required else f"{n}=None" for n, required in self.inputs.items()
+            )
+            raise WrongKind(f"update takes ({names}); {error}.") from None
+
+
+# --- details -------------------------------------------------------------------------
+
+
+def _add_leaves(a: jax.Array, b: jax.Array) -> jax.Array:
+    return add_counts(a, b) if a.dtype == jnp.uint32 else add_two_floats(a, b)
+
+
+def masked(mask: Any, here: jax.Array) -> jax.Array:
+    """Both masks, of which each may cover the leading axes of the other alone."""
+    if mask is None:
+        return here
+    kept = checks.array(mask, "mask")
+    rank = max(kept.ndim, here.ndim)
+    whole = [x.reshape(*x.shape, *[1] * (rank - x.ndim)) for x in (kept, here)]
+    return whole[0] & whole[1]
