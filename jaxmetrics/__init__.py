@@ -124,6 +124,13 @@ from jaxmetrics.ranks import Ranks as Ranks
 from jaxmetrics.ratios import ConfusionMetric as ConfusionMetric
 from jaxmetrics.scores import ScoreHistogram as ScoreHistogram
 
+# Slices
+from jaxmetrics.slicing import (
+    RowsBySlice as RowsBySlice,
+    Sliced as Sliced,
+    Slices as Slices,
+)
+
 # The state record
 from jaxmetrics.state import State as State
 
@@ -178,8 +185,11 @@ __all__ = [
     "Readout",
     "Recall",
     "RecallAtPrecision",
+    "RowsBySlice",
     "ScoreHistogram",
     "SensitivityAtSpecificity",
+    "Sliced",
+    "Slices",
     "Specificity",
     "SpecificityAtSensitivity",
     "State",

@@ -130,7 +130,8 @@ class WeightedSum(Accumulator):
             return _Batch(counts, total, None)
         flat: jax.Array = parts[0].weight  # type: ignore[assignment]  # given above
         weights = _sum(_by_weight, parts[0], flat, 1, groups).weighed
-        counts *= np.array([1, 1, 1, 0], np.uint32)  # rows count by weight alone
+        # Rows count by weight alone.
+        counts = counts.at[..., -1].set(np.uint32(0))
         return _Batch(counts, total, (weights[0][..., 0], weights[1][..., 0]))
 
     def extend(self, data: SumData, *args: Any, **kwargs: Any) -> SumData:

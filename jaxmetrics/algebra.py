@@ -18,7 +18,7 @@ from jaxmetrics.accumulator import Accumulator
 from jaxmetrics.checks import WrongKind
 from jaxmetrics.metric import Metric, by_key
 from jaxmetrics.numerics import divide, float_dtype
-from jaxmetrics.wrapping import Joint, Renamed
+from jaxmetrics.wrapping import Joint, Renamed, inner_data, wrapped
 
 __all__ = ["Arithmetic", "Mapped", "Wired"]
 
@@ -67,7 +67,13 @@ class Wired(Metric):
     def checked(self) -> dict[str, Any]:
         """Checks that the metric takes what is renamed."""
         with checks.naming(self.metric.label, keep=True):
-            Renamed(self.metric.accumulator, self.names)
+            takes = self.metric.accumulator.inputs
+            for name, _ in self.names:
+                if name not in takes:
+                    raise WrongKind(
+                        f"there is no input {name!r}; the inputs are {list(takes)}."
+                    )
+            _ = self.accumulator
         return {}
 
     @property
@@ -78,7 +84,13 @@ class Wired(Metric):
     @property
     def accumulator(self) -> Accumulator:
         """The inner metric's, under the new names."""
-        return Renamed(self.metric.accumulator, self.names)
+        return wrapped(self.metric.accumulator, self._renamed)
+
+    def _renamed(self, part: Accumulator) -> Accumulator:
+        own = tuple(
+            (name, source) for name, source in self.names if name in part.inputs
+        )
+        return Renamed(part, own) if own else part
 
     def admit(self, inputs: Mapping[str, Any]) -> None:
         """As the inner metric, of the inputs by its own names."""
@@ -89,9 +101,17 @@ class Wired(Metric):
         }
         self.metric.admit(dict(inputs) | renamed)
 
+    def _inner(self, data: Any) -> Any:
+        owner = self.metric.accumulator
+        return inner_data(owner, self._renamed, data, lambda _, own: own)
+
     def read(self, data: Any) -> Any:
         """The inner value."""
-        return self.metric.read(data)
+        return self.metric.read(self._inner(data))
+
+    def answer(self, data: Any) -> Any:
+        """The inner answer."""
+        return self.metric.answer(self._inner(data))
 
 
 _OPERATIONS: Mapping[str, Callable[[Any, Any], Any]] = MappingProxyType(

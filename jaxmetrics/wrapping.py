@@ -1,7 +1,7 @@
 """Accumulators made of accumulators: around one, under other names, side by side."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -10,10 +10,12 @@ import jax.numpy as jnp
 from jaxmetrics import checks
 from jaxmetrics.accumulator import Accumulator
 from jaxmetrics.checks import Mismatch, WrongKind
-from jaxmetrics.metric import Metric
+from jaxmetrics.metric import Metric, by_key
 from jaxmetrics.reduction import AxisName
 
-__all__ = ["Joint", "Renamed", "Wrapper"]
+__all__ = ["Joint", "Renamed", "Wrapper", "inner_data", "wrapped"]
+
+Wrap = Callable[[Accumulator], Accumulator]
 
 
 class Wrapper(Accumulator):
@@ -249,3 +251,32 @@ class Joint(Accumulator):
     def problems(self, data: Any) -> dict[str, Any]:
         """The parts' `Validity` by key."""
         return {p.key: p.problems(data[p.key]) for p in self.members}
+
+
+def wrapped(inner: Accumulator, wrap: Wrap) -> Accumulator:
+    """The accumulator wrapped, each of its parts by itself.
+
+    So wrapped metrics share states where the plain ones do.
+    """
+    if inner.parts == (inner,):
+        return wrap(inner)
+    return Joint.of([wrap(part) for part in inner.parts])
+
+
+def inner_data(
+    inner: Accumulator,
+    wrap: Wrap,
+    data: Any,
+    take: Callable[[Accumulator, Any], Any],
+) -> Any:
+    """The data of the inner accumulator, taken out of that of the wrapped one.
+
+    Args:
+      inner: What was wrapped.
+      wrap: How.
+      data: Of the wrapped one; or the data of more parts than these, by key.
+      take: Maps a part and its wrapped data to the part's own data.
+    """
+    if inner.parts == (inner,):
+        return take(inner, by_key(wrap(inner), data)[wrap(inner).key])
+    return inner.assemble({p.key: take(p, data[wrap(p).key]) for p in inner.parts})

@@ -18,11 +18,11 @@ FLOORS = [
     "histogram",
     "groups",
     "binary metric+accumulator+wrapping+algebra",
-    "counts sample scores",
+    "counts sample scores stacks",
     "grids ratios",
     "aggregation areas auc best_points confusion curves exact"
     " f_scores operating_points",
-    "collection hosts testing",
+    "collection hosts slicing testing",
 ]
 LEVELS = {r: i for i, f in enumerate(FLOORS) for r in f.replace("+", " ").split()}
 FAMILIES, COMBINATORS = (6, 7, 8), 9

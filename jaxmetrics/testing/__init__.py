@@ -10,7 +10,8 @@ aggregator or a whole `Collection` to the same standard. Integer leaves of state
 compared bit for bit, float leaves and results to 1e-6 of their size.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -100,12 +101,23 @@ def check_backend() -> None:
 def _waived(metric: Metric) -> dict[str, str]:
     owner = metric.accumulator
     waived: dict[str, str] = {}
-    for one in (metric, owner, *owner.parts):
+    for one in (*_within(metric), *_within(owner)):
         waived.update(one.laws_waived)
     for law, why in waived.items():
         if not why:
             raise ValueError(f"{metric!r} waives the law {law!r} without a reason.")
     return waived
+
+
+def _within(value: Any) -> Iterator[Metric]:
+    """A metric and all that it is made of."""
+    if isinstance(value, tuple):
+        for one in value:
+            yield from _within(one)
+    elif isinstance(value, Metric):
+        yield value
+        for field in dataclasses.fields(value):
+            yield from _within(getattr(value, field.name))
 
 
 def _sentence(error: Exception) -> str:

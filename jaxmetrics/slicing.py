@@ -1,0 +1,490 @@
+"""One metric for each slice of the rows: by group, country, length, time of day.
+
+`Sliced` keeps the state of its metric once for each slice and once for all rows
+together. It reads out the metric of each, and what tells slices apart:
+
+    recall = jm.Sliced(jm.Recall(), num_slices=3)
+    recall.worst()  # of the slice where it is lowest
+    recall.gap()  # equal opportunity; of a rate of predictions, demographic parity
+    recall.ratio()
+"""
+
+from collections.abc import Mapping
+from dataclasses import KW_ONLY
+from types import MappingProxyType
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.typing import ArrayLike
+
+from jaxmetrics import checks
+from jaxmetrics.accumulator import Accumulator, masked
+from jaxmetrics.checks import Mismatch, WrongKind
+from jaxmetrics.histogram import Rows, tally
+from jaxmetrics.lanes import as_rows
+from jaxmetrics.metric import Metric, by_key
+from jaxmetrics.numerics import (
+    add_counts,
+    divide,
+    words_from_counts,
+    words_to_float,
+    words_to_int,
+)
+from jaxmetrics.reduction import AxisName, reduce_over
+from jaxmetrics.stacks import at, folded, joined, reduced, repeated
+from jaxmetrics.state import State
+from jaxmetrics.wrapping import Joint, Renamed, Wrapper, inner_data, wrapped
+
+__all__ = ["BySlice", "OverSlices", "RowsBySlice", "Sliced", "Slices"]
+
+IDS = "slice_ids"
+ROLES = ("mask", "sample_weight")
+_ZERO, _NONE = np.int32(0), np.int32(-1)
+
+
+class Slices(NamedTuple):
+    """What `Sliced` computes.
+
+    Attributes:
+      total: The metric of all rows, whatever their slices.
+      slices: The metric of each slice, with a leading axis of slices.
+    """
+
+    total: Any
+    slices: Any
+
+
+class SliceData(NamedTuple):
+    """What `BySlice` keeps."""
+
+    states: Any  # of the slices, and behind them of all rows; a leading axis each
+    outside: jax.Array  # uint32 (2, 1): words of ids that name no slice
+
+
+class BySlice(Wrapper):
+    """The data of another accumulator for each slice of the rows, and for all rows.
+
+    Args:
+      inner: The accumulator.
+      num_slices: The number of slices.
+    """
+
+    num_slices: int
+
+    def checked(self) -> dict[str, Any]:
+        """Checks that rows can be told apart."""
+        if IDS in self.inner.inputs:
+            raise Mismatch(
+                f"there is an input {IDS!r} already; rename it, as in "
+                f"metric.with_inputs({IDS}='group_ids')."
+            )
+        if self.inner.input_for("mask") is None:
+            raise WrongKind(
+                f"slices are told apart by a mask, and {self.inner!r} takes none."
+            )
+        return {"num_slices": checks.integer(self.num_slices, "num_slices", 1)}
+
+    @property
+    def inputs(self) -> Mapping[str, bool]:
+        """The inner accumulator's, and the ids of the slices."""
+        return {**self.inner.inputs, IDS: True}
+
+    def empty(self) -> SliceData:
+        """Nothing in any slice."""
+        states = repeated(self.inner.empty(), self.num_slices + 1)
+        return SliceData(states, jnp.zeros((2, 1), jnp.uint32))
+
+    def measure(self, *args: Any, **kwargs: Any) -> SliceData:
+        """The data of one batch by slice."""
+        inputs = self.bound(args, kwargs)
+        ids = _checked_ids(inputs.pop(IDS), self.num_slices, self.inner, inputs)
+        here = _present(self.inner, inputs, ids)
+        slice_of = _memberships(ids, here, self.num_slices)
+        outside = _number(jnp.where(slice_of == self.num_slices, _ZERO, _NONE), 1)
+        if ids.ndim < 2:
+            groups = self.num_slices + 1  # the last is that of rows in no slice
+            group = jnp.where(
+                _inside(ids, self.num_slices), ids, np.int32(self.num_slices)
+            )
+            states = self.inner.measure_groups(group, groups, **inputs)
+            total = folded(self.inner.combine, states)
+            states = at(states, slice(self.num_slices))
+        else:
+            total = self.inner.measure(**inputs)
+            states = self._of_several(ids, inputs)
+        return SliceData(joined(states, at(total, None)), words_from_counts(outside))
+
+    def _of_several(self, ids: jax.Array, inputs: dict[str, Any]) -> Any:
+        """The data by slice of rows that belong to several."""
+        name: Any = self.inner.input_for("mask")
+        if ids.dtype == jnp.bool_:
+
+            def of_slice(member: jax.Array) -> Any:
+                here = masked(inputs.get(name), member)
+                return self.inner.measure(**{**inputs, name: here})
+
+            return lax.map(of_slice, ids.T)
+
+        def of_column(group: jax.Array) -> Any:
+            return self.inner.measure_groups(group, self.num_slices, **inputs)
+
+        stack = lax.map(of_column, _once(ids, self.num_slices).T)
+        return folded(jax.vmap(self.inner.combine), stack)
+
+    def combine(self, data: SliceData, other: SliceData) -> SliceData:
+        """Slice by slice."""
+        states = jax.vmap(self.inner.combine)(data.states, other.states)
+        return SliceData(states, add_counts(data.outside, other.outside))
+
+    def reduce(self, data: SliceData, axis_name: AxisName) -> SliceData:
+        """Slice by slice."""
+        states = reduced(self.inner, data.states, axis_name)
+        outside = reduce_over(data.outside, axis_name, add_counts)
+        return SliceData(states, add_counts(outside, jnp.zeros_like(outside)))
+
+    def value(self, data: SliceData) -> Slices:
+        """The inner value of all rows and of each slice."""
+        each = jax.vmap(self.inner.value)(data.states)
+        return Slices(at(each, -1), at(each, slice(-1)))
+
+    def is_valid(self, data: SliceData) -> jax.Array | None:
+        """Whether all rows are."""
+        return self.inner.is_valid(at(data.states, -1))
+
+    def problems(self, data: SliceData) -> Any:
+        """The `Validity` of all rows."""
+        return self.inner.problems(at(data.states, -1))
+
+    def flags(self, data: SliceData) -> jax.Array | None:
+        """Those of all rows."""
+        return self.inner.flags(at(data.states, -1))
+
+
+class RowsBySlice(Accumulator):
+    """How many rows belong to each slice, exactly; a row in several counts in each.
+
+    Args:
+      num_slices: The number of slices.
+
+    Example:
+      >>> import jaxmetrics as jm
+      >>> print(jm.RowsBySlice(2)(slice_ids=[0, 1, 1, 7]))
+      [1. 2.]
+    """
+
+    num_slices: int
+
+    def checked(self) -> dict[str, Any]:
+        """Checks the number of slices."""
+        return {"num_slices": checks.integer(self.num_slices, "num_slices", 1)}
+
+    def empty(self) -> jax.Array:
+        """No rows: words of the slices, and of ids outside."""
+        return jnp.zeros((2, self.num_slices + 1), jnp.uint32)
+
+    def measure(
+        self,
+        slice_ids: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        mask: ArrayLike | None = None,
+    ) -> jax.Array:
+        """The rows of one batch.
+
+        Args:
+          slice_ids: As for `Sliced`.
+          sample_weight: Of weight 0 a row does not count.
+          mask: True keeps.
+        """
+        inputs = {"sample_weight": sample_weight, "mask": mask}
+        ids = _checked_ids(slice_ids, self.num_slices, self, inputs)
+        slice_of = _memberships(ids, _present(self, inputs, ids), self.num_slices)
+        return words_from_counts(_number(slice_of, self.num_slices + 1))
+
+    def value(self, data: jax.Array) -> jax.Array:
+        """The number of rows in each slice."""
+        return words_to_float(data[:, :-1])
+
+
+class Sliced(Metric):
+    """A metric of each slice of the rows, and of all of them.
+
+    Takes the inputs of its metric and `slice_ids`, which say where each row belongs:
+
+    * integers `(rows,)`: each row to the slice of that number;
+    * integers `(rows, k)`: to each of k slices, once even if named twice; a number that
+      is no slice, such as -1, for rows of fewer;
+    * booleans `(rows, num_slices)`: to those that are True. Costs a sweep each.
+
+    A number that is no slice is never wrapped or clipped: the row counts in the total
+    alone, and `outside` tells how many there were. Integers cost one sweep for all
+    slices where the accumulator can (counts, sums, score histograms), and a masked
+    sweep each elsewhere.
+
+    A slice that has seen a NaN or a bad label is NaN, and so are the total and what is
+    read over all slices; other slices are not.
+
+    Args:
+      metric: What is computed of each slice: any metric whose update takes a mask.
+      num_slices: How many there are.
+      minimum_count: A slice of fewer rows is NaN, and left out of `worst`, `gap` and
+        `ratio`. Counting the rows costs another sweep.
+
+    Returns:
+      From `compute`, `Slices(total, slices)`; in a `Collection` the names `name/total`
+      and `name/slices`.
+
+    Example:
+      >>> import jaxmetrics as jm
+      >>> recall = jm.Sliced(jm.Recall(), num_slices=2)
+      >>> rows = dict(y_true=[1, 1, 1, 1], y_pred=[0.9, 0.2, 0.8, 0.7])
+      >>> print(recall(**rows, slice_ids=[0, 0, 1, 1]))
+      Slices(total=Array(0.75, dtype=float32), slices=Array([0.5, 1. ], dtype=float32))
+      >>> print(recall.gap()(**rows, slice_ids=[0, 0, 1, 1]))
+      0.5
+    """
+
+    laws_waived: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {"NaN": "a slice answers for its own rows alone"}
+    )
+
+    metric: Metric
+    num_slices: int
+    _: KW_ONLY
+    minimum_count: int = 0
+
+    def checked(self) -> dict[str, Any]:
+        """Checks the numbers."""
+        _require_metric(self.metric)
+        return {
+            "num_slices": checks.integer(self.num_slices, "num_slices", 1),
+            "minimum_count": checks.integer(self.minimum_count, "minimum_count", 0),
+        }
+
+    @property
+    def label(self) -> str:
+        """The class around the inner label."""
+        return f"Sliced({self.metric.label})"
+
+    def _by_slice(self, part: Accumulator) -> Accumulator:
+        return BySlice(part, self.num_slices)
+
+    @property
+    def _rows(self) -> Accumulator:
+        """What counts the rows, under the names of the metric's inputs."""
+        owner = self.metric.accumulator
+        names = tuple((role, owner.parts[0].input_for(role)) for role in ROLES)
+        names = tuple((role, name) for role, name in names if role != name)
+        rows = RowsBySlice(self.num_slices)
+        return Renamed(rows, names) if names else rows
+
+    @property
+    def accumulator(self) -> Accumulator:
+        """The metric's, by slice; and the numbers of rows where they matter."""
+        slices = wrapped(self.metric.accumulator, self._by_slice)
+        if not self.minimum_count:
+            return slices
+        return Joint.of([*slices.parts, self._rows])
+
+    def admit(self, inputs: Mapping[str, Any]) -> None:
+        """As the metric."""
+        self.metric.admit(inputs)
+
+    def read(self, data: Any) -> Slices:
+        """The metric's answers."""
+        owner = self.metric.accumulator
+        states = inner_data(owner, self._by_slice, data, lambda _, own: own.states)
+        each = jax.vmap(self.metric.answer)(states)
+        slices = at(each, slice(-1))
+        if self.minimum_count:
+            slices = jax.tree.map(self._suppress(data), slices)
+        return Slices(at(each, -1), slices)
+
+    def answer(self, data: Any) -> Slices:
+        """As `read`: every slice answers for its own bad rows."""
+        return self.read(data)
+
+    def _suppress(self, data: Any) -> Any:
+        rows = words_to_float(by_key(self.accumulator, data)[self._rows.key][:, :-1])
+        few = rows < self.minimum_count
+
+        def suppress(x: jax.Array) -> jax.Array:
+            if not jnp.issubdtype(x.dtype, jnp.floating):
+                raise WrongKind(
+                    f"minimum_count needs results that can be NaN; {self.label} has "
+                    f"{x.dtype}."
+                )
+            shape = few.shape + (1,) * (x.ndim - 1)
+            return jnp.where(few.reshape(shape), jnp.nan, x).astype(x.dtype)
+
+        return suppress
+
+    def outside(self, state: State) -> jax.Array:
+        """How many `slice_ids` named no slice; int32, saturating."""
+        with checks.naming(self.label):
+            self._check(state)
+        owner = self.metric.accumulator
+        parts = by_key(self.accumulator, state.data)
+        first = parts[self._by_slice(owner.parts[0]).key]
+        return words_to_int(first.outside[:, 0], np.dtype(np.int32))
+
+    def worst(self, mode: str = "max") -> Metric:
+        """The metric of the slice that is worst.
+
+        Args:
+          mode: "max" where higher is better, so that the lowest is the worst; "min"
+            where lower is better.
+        """
+        checks.choice(mode, "mode", ("max", "min"))
+        return OverSlices(self, "lowest" if mode == "max" else "highest")
+
+    def gap(self) -> Metric:
+        """The highest less the lowest: 0 where all slices are alike."""
+        return OverSlices(self, "gap")
+
+    def ratio(self) -> Metric:
+        """The lowest by the highest: 1 where all slices are alike; 0/0 is NaN."""
+        return OverSlices(self, "ratio")
+
+
+class OverSlices(Metric):
+    """One number over the slices; slices without a value are left out.
+
+    NaN where no slice has a value, and once any row was bad.
+
+    Args:
+      sliced: The metric by slice.
+      reading: "lowest", "highest", "gap" or "ratio".
+    """
+
+    sliced: Sliced
+    reading: str
+
+    def checked(self) -> dict[str, Any]:
+        """Checks what is read."""
+        readings = ("lowest", "highest", "gap", "ratio")
+        return {"reading": checks.choice(self.reading, "reading", readings)}
+
+    @property
+    def label(self) -> str:
+        """What is read, of what."""
+        return f"{self.sliced.label}.{self.reading}"
+
+    @property
+    def accumulator(self) -> Accumulator:
+        """That of the slices."""
+        return self.sliced.accumulator
+
+    def admit(self, inputs: Mapping[str, Any]) -> None:
+        """As the metric of the slices."""
+        self.sliced.admit(inputs)
+
+    def read(self, data: Any) -> Any:
+        """The reading of each result that the metric has."""
+        return jax.tree.map(self._over, self.sliced.read(data).slices)
+
+    def _over(self, values: jax.Array) -> jax.Array:
+        low, high = jnp.nanmin(values, axis=0), jnp.nanmax(values, axis=0)
+        if self.reading == "gap":
+            return high - low
+        if self.reading == "ratio":
+            return divide(low, high, jnp.nan)
+        return low if self.reading == "lowest" else high
+
+
+# --- where rows belong ---------------------------------------------------------------
+
+
+def _require_metric(metric: Any) -> None:
+    if not isinstance(metric, Metric):
+        raise WrongKind(f"metric must be a metric; got {metric!r}.")
+
+
+def _checked_ids(
+    ids: ArrayLike, slices: int, inner: Accumulator, inputs: Mapping[str, Any]
+) -> jax.Array:
+    """The ids as int32 or booleans, of as many rows as the other inputs."""
+    result = checks.array(ids, IDS)
+    flags = result.dtype == jnp.bool_
+    if not flags and not jnp.issubdtype(result.dtype, jnp.integer):
+        raise WrongKind(
+            f"{IDS} must be integers, or booleans (rows, {slices}); got dtype "
+            f"{result.dtype}."
+        )
+    fits = result.ndim == 2 and result.shape[1] == slices if flags else result.ndim < 3
+    if not fits:
+        raise Mismatch(
+            f"{IDS} must be integers (rows,) or (rows, k), or booleans "
+            f"(rows, {slices}); got {result.dtype} {result.shape}."
+        )
+    for name, needed in inner.inputs.items():
+        other = inputs.get(name)
+        if needed and not isinstance(other, Mapping) and name != IDS:
+            rows = np.shape(other)[:1]  # type: ignore[arg-type]  # it is an array
+            if rows != result.shape[:1]:
+                raise Mismatch(
+                    f"{IDS} must have an id, or a row of them, for each row of {name}; "
+                    f"got {IDS} {result.shape} and {name} {np.shape(other)}."  # type: ignore[arg-type]  # as above
+                )
+            break
+    if flags:
+        return result
+    if result.dtype.itemsize > 4 or result.dtype == jnp.uint32:
+        inside = _inside(result, slices)  # before it wraps
+        return jnp.where(inside, result.astype(jnp.int32), _NONE)
+    return result.astype(jnp.int32)
+
+
+def _inside(ids: jax.Array, slices: int) -> jax.Array:
+    return (ids >= 0) & (ids < slices)
+
+
+def _once(ids: jax.Array, slices: int) -> jax.Array:
+    """Ids `(rows, k)`; -1 for what is no slice, and for what a row names again."""
+    columns = [ids[:, i] for i in range(ids.shape[1])]
+    kept = []
+    for i, column in enumerate(columns):
+        fresh = _inside(column, slices)
+        for before in columns[:i]:
+            fresh &= column != before
+        kept.append(jnp.where(fresh, column, _NONE))
+    return jnp.stack(kept, axis=1)
+
+
+def _present(
+    owner: Accumulator, inputs: Mapping[str, Any], ids: jax.Array
+) -> jax.Array | None:
+    """Which rows count: one of their entries is kept and weighs something."""
+    found = None
+    for role in ROLES:
+        given = inputs.get(owner.input_for(role) or "")
+        if given is None:
+            continue
+        entries = checks.array(given, role)
+        entries = entries if entries.dtype == jnp.bool_ else entries != 0
+        entries = jnp.any(entries, axis=tuple(range(1, entries.ndim)))
+        here = jnp.broadcast_to(entries, ids.shape[:1])
+        found = here if found is None else found & here
+    return found
+
+
+def _memberships(ids: jax.Array, here: jax.Array | None, slices: int) -> jax.Array:
+    """The slice of each id; `slices` for an id of none, -1 for a row that is not."""
+    if ids.dtype == jnp.bool_:
+        number = lax.broadcasted_iota(jnp.int32, ids.shape, 1)
+        slice_of = jnp.where(ids, number, _NONE)
+    else:
+        known = ids if ids.ndim < 2 else _once(ids, slices)
+        slice_of = jnp.where(_inside(ids, slices), known, np.int32(slices))
+    if here is None:
+        return slice_of
+    here = here.reshape(here.shape + (1,) * (ids.ndim - here.ndim))
+    return jnp.where(here, slice_of, _NONE)
+
+
+def _number(cell: jax.Array, cells: int) -> jax.Array:
+    """How many entries name each cell."""
+    return tally(lambda cell: Rows(cell, ()), as_rows(cell), cells=cells).counts
