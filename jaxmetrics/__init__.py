@@ -79,6 +79,9 @@ from jaxmetrics.curves import (
     ROCPoints as ROCPoints,
 )
 
+# The evaluation loop
+from jaxmetrics.evaluation import Evaluation as Evaluation, evaluate as evaluate
+
 # Exact areas, of arrays and of a sample that is kept
 from jaxmetrics.exact import (
     ExactAUROC as ExactAUROC,
@@ -149,6 +152,7 @@ __all__ = [
     "DETCurve",
     "DETPoints",
     "EqualErrorRate",
+    "Evaluation",
     "ExactAUROC",
     "ExactAveragePrecision",
     "F1Score",
@@ -194,6 +198,7 @@ __all__ = [
     "auroc",
     "average_precision",
     "divide",
+    "evaluate",
     "even_thresholds",
     "merge_processes",
     "pad_batch",

@@ -22,6 +22,8 @@ FLOORS = [
     "aggregation areas auc best_points confusion curves exact"
     " f_scores operating_points",
     "collection hosts testing",
+    "feeding",
+    "evaluation",
 ]
 LEVELS = {r: i for i, f in enumerate(FLOORS) for r in f.replace("+", " ").split()}
 FAMILIES, COMBINATORS = (5, 6, 7), 8
