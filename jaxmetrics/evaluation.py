@@ -80,8 +80,8 @@ def evaluate(
         for each row, is combined with that of the padding. The rows that it sees are
         padded with zeros; a batch that has a column of True sees False there, for what
         is taken over rows, as a batch norm.
-      batches: An iterable of pytrees of arrays whose first axes are the rows. Batches
-        of no rows are passed over.
+      batches: An iterable of pytrees of arrays whose first axes are the rows, read in
+        the caller's thread. Batches of no rows are passed over, and not counted.
       params: What `step` needs besides, as an argument of the program. It stays where
         it is if it is on the mesh, and is copied to every device if not. Then the
         program is kept for the next call. Without `params`, `step` is compiled at
@@ -94,7 +94,8 @@ def evaluate(
       batch_size: How many rows of this process a run takes, rounded up to a multiple of
         its devices; those of the first batch unless given.
       save: Called as `save(state, batches)` with a copy of the state after the first
-        `batches` ones, in all processes together. To resume, pass on what it saved as
+        `batches` ones, in all processes together (where one has fewer, all of its
+        own). To resume, pass on what it saved as
         `state`, the other batches, and the same `batch_size`: the result is the same
         bit for bit.
       save_every: How many batches lie between two calls of `save`.
@@ -105,29 +106,24 @@ def evaluate(
       The results and the state, on every device.
 
     Raises:
-      ValueError: Where batches differ in kind, are larger than the first, or padding
-        cannot be masked; where the state is foreign, or the mesh is one of some
+      ValueError: Where batches differ in kind or have too many rows, or padding cannot
+        be masked; where the state is foreign, or the mesh is one of some
         processes; on all processes, where they do not agree or one fails.
       TypeError: Where an argument is of the wrong kind, or `step` returns no mapping.
 
     Note:
-      The program is never waited for as it is queued, but on several CPU devices: one
-      run at a time, because XLA deadlocks where simulated devices run ahead.
+      Three runs are queued before the first is waited for. On several CPU devices it
+      is one, because XLA can deadlock where simulated devices run ahead; the next
+      batch is read meanwhile all the same.
 
     Example:
       >>> import jaxmetrics as jm
       >>> import numpy as np
-      >>> labels, scores = (
-      ...     np.array([0, 1, 1, 0, 1]),
-      ...     np.array([0.1, 0.9, 0.4, 0.6, 0.8]),
-      ... )
-      >>> batches = [(labels[i : i + 2], scores[i : i + 2]) for i in (0, 2, 4)]
-      >>> step = lambda batch: dict(zip(("y_true", "y_pred"), batch))
-      >>> results, state = jm.evaluate(
-      ...     {"recall": jm.Recall()}, step, batches, progress=False
-      ... )
-      >>> print(f"{results['recall']:.3f}")  # 2 of 3 positives
-      0.667
+      >>> batches = [np.array([0.0, 2.0]), np.array([4.0])]
+      >>> step = lambda batch: {"values": batch}
+      >>> results, state = jm.evaluate(jm.Mean(), step, batches, progress=False)
+      >>> print(results)
+      2.0
     """
     with checks.naming("evaluate"):
         metric = as_metric("metrics", metrics)

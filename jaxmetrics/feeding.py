@@ -62,8 +62,9 @@ class Plan(NamedTuple):
         number = row_count(batch)
         if number > self.size:
             raise Mismatch(
-                f"a batch has {number} rows, and a run takes {self.size}, as many as "
-                f"the first batch had; pass batch_size={number} or cut the batch."
+                f"a batch has {number} rows, and a run takes {self.size}, as the first "
+                f"batch or batch_size has it; pass batch_size={number}, or cut the "
+                "batch."
             )
         if _kind(batch) != self.kind:
             raise Mismatch(

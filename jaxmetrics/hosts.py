@@ -1,7 +1,8 @@
 """Host-side loops: batches of one size, and several processes that end as one.
 
 Nothing here is compiled with a metric. `pad_batch` comes before the compiled step,
-`merge_processes` after the last one:
+`merge_processes` after the last one, in loops of one's own; `evaluate` is one that has
+both:
 
     for batch in batches:  # as many as this process happens to have
         batch, mask = jm.pad_batch(batch, 128)

@@ -373,7 +373,7 @@ BATCH = {name: x[:4] for name, x in ROWS.items()}
         (
             {"batches": [BATCH, {name: x[:6] for name, x in ROWS.items()}]},
             ValueError,
-            "a batch has 6 rows, and a run takes 4, .* pass batch_size=6 or cut",
+            "a batch has 6 rows, and a run takes 4, .* pass batch_size=6, or cut",
         ),
         (
             {"batches": [BATCH, {**BATCH, "x": BATCH["x"][:, :2]}]},
