@@ -81,6 +81,9 @@ from jaxmetrics.curves import (
     ROCPoints as ROCPoints,
 )
 
+# The evaluation loop
+from jaxmetrics.evaluation import Evaluation as Evaluation, evaluate as evaluate
+
 # Exact areas, of arrays and of a sample that is kept
 from jaxmetrics.exact import (
     ExactAUROC as ExactAUROC,
@@ -155,6 +158,7 @@ __all__ = [
     "DETCurve",
     "DETPoints",
     "EqualErrorRate",
+    "Evaluation",
     "ExactAUROC",
     "ExactAveragePrecision",
     "F1Score",
@@ -203,6 +207,7 @@ __all__ = [
     "auroc",
     "average_precision",
     "divide",
+    "evaluate",
     "even_thresholds",
     "merge_processes",
     "pad_batch",

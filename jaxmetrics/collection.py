@@ -13,7 +13,7 @@ from jaxmetrics.metric import Metric, Validity
 from jaxmetrics.state import State
 from jaxmetrics.wrapping import Joint
 
-__all__ = ["Collection"]
+__all__ = ["Collection", "as_metric"]
 
 
 class Collection(Metric, own_init=True):
@@ -75,7 +75,7 @@ class Collection(Metric, own_init=True):
             for name in named:
                 if name in given:
                     raise Mismatch(f"the name {name!r} is given twice.")
-            members = {name: _as_metric(name, m) for name, m in (given | named).items()}
+            members = {name: as_metric(name, m) for name, m in (given | named).items()}
             if not isinstance(prefix, str):
                 raise WrongKind(f"prefix must be a string; got {prefix!r}.")
             if not members:
@@ -188,7 +188,8 @@ class Collection(Metric, own_init=True):
         return State(owner.assemble(state.data), owner)
 
 
-def _as_metric(name: Any, metric: Any) -> Metric:
+def as_metric(name: Any, metric: Any) -> Metric:
+    """A metric as it is, or the Collection of a dict of them; refuses all else."""
     if not isinstance(name, str):
         raise WrongKind(f"names must be strings; got {name!r}.")
     if isinstance(metric, Mapping):

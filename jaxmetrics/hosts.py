@@ -1,7 +1,8 @@
 """Host-side loops: batches of one size, and several processes that end as one.
 
 Nothing here is compiled with a metric. `pad_batch` comes before the compiled step,
-`merge_processes` after the last one:
+`merge_processes` after the last one, in loops of one's own; `evaluate` is one that has
+both:
 
     for batch in batches:  # as many as this process happens to have
         batch, mask = jm.pad_batch(batch, 128)
@@ -11,6 +12,7 @@ Nothing here is compiled with a metric. `pad_batch` comes before the compiled st
 
 import functools
 import hashlib
+import pickle
 from typing import Any, TypeVar
 
 import jax
@@ -23,7 +25,7 @@ from jaxmetrics.checks import Mismatch, WrongKind
 from jaxmetrics.metric import Metric
 from jaxmetrics.state import State, check_owner, check_template
 
-__all__ = ["merge_processes", "pad_batch"]
+__all__ = ["gather_objects", "merge_processes", "pad_batch", "row_count"]
 
 Batch = TypeVar("Batch")
 
@@ -63,16 +65,21 @@ def pad_batch(batch: Batch, size: int) -> tuple[Batch, np.ndarray]:
     """
     with checks.naming("pad_batch"):
         size = checks.integer(size, "size", 1)
-        leaves, treedef = jax.tree_util.tree_flatten_with_path(batch)
-        arrays = {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
-        rows = _common_rows({path: _rows(path, leaf) for path, leaf in arrays.items()})
+        rows = row_count(batch)
         if rows > size:
             raise Mismatch(
                 f"the batch has {rows} rows, more than size={size}; give a larger size "
                 "or cut the batch."
             )
-        padded = [_padded(np.asarray(leaf), size) for leaf in arrays.values()]
-        return jax.tree.unflatten(treedef, padded), np.arange(size) < rows
+        padded = jax.tree.map(lambda leaf: _padded(np.asarray(leaf), size), batch)
+        return padded, np.arange(size) < rows
+
+
+def row_count(batch: Any) -> int:
+    """How many rows all arrays of a batch have; refuses one that has no such number."""
+    leaves = jax.tree_util.tree_leaves_with_path(batch)
+    arrays = {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
+    return _common_rows({path: _rows(path, leaf) for path, leaf in arrays.items()})
 
 
 def _rows(path: str, leaf: Any) -> int:
@@ -244,6 +251,18 @@ def _require_agreement(claim: str, refusal: Exception | None) -> None:
 def _gather(words: np.ndarray) -> np.ndarray:
     """Every process's uint32 words, (processes, n): wider types would be cut."""
     return np.asarray(multihost_utils.process_allgather(words))
+
+
+def gather_objects(own: Any) -> list[Any]:
+    """What every process holds, in rank order; all of them call this together."""
+    text = pickle.dumps(own)
+    lengths = _gather(np.array([len(text)], np.uint32))[:, 0]
+    width = -(-int(lengths.max()) // 4) * 4
+    gathered = _gather(np.frombuffer(text.ljust(width, b"\0"), np.uint32))
+    return [
+        pickle.loads(words.tobytes()[:length])
+        for words, length in zip(gathered, lengths, strict=True)
+    ]
 
 
 def _pack(leaves: list[np.ndarray]) -> np.ndarray:

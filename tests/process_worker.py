@@ -120,6 +120,74 @@ def disagreements(rank):
     }
 
 
+EVALUATION = {"params": np.float32(1), "batch_size": OWN_ROWS, "progress": False}
+
+
+def inputs_of(params, batch):
+    """A step whose scores are those of the batch as long as params are 1."""
+    return {**batch, "y_pred": batch["y_pred"] * params}
+
+
+class Lost(Exception):
+    """What a data set raises in the middle of an evaluation."""
+
+
+def failing(rank):
+    """Batches that cannot be read to their end, of the last process alone."""
+    yield from own_batches(3)
+    if rank == jax.process_count() - 1:
+        raise Lost("the disk is gone")
+    for _ in range(100):
+        yield from own_batches(3)
+
+
+def evaluation_error(batches, metrics=METRICS, **options):
+    """The kind and the words of what an evaluation raises."""
+    try:
+        jm.evaluate(metrics, inputs_of, batches, **EVALUATION, **options)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def evaluations(rank):
+    """Loops of unequal length in one call, in halves, and what cannot be evaluated."""
+    saved = []
+    results, state = jm.evaluate(
+        METRICS,
+        inputs_of,
+        own_batches(rank),
+        save=lambda state, batches: saved.append((jax.device_get(state), batches)),
+        save_every=1,
+        **EVALUATION,
+    )
+    middle, done = saved[0]
+    rest = list(own_batches(rank))[done:]
+    resumed = jm.evaluate(METRICS, inputs_of, rest, state=middle, **EVALUATION)
+    last = rank == jax.process_count() - 1
+    local = jax.sharding.Mesh(np.array(jax.local_devices()), ("data",))
+    alone = jm.evaluate(METRICS, inputs_of, own_batches(rank), mesh=local, **EVALUATION)
+    none = jm.evaluate(METRICS, inputs_of, [], **EVALUATION)
+    other = [np.zeros(3, np.int32 if last else np.float32)]
+    pair = jax.sharding.Mesh(np.array(jax.devices()[: -jax.local_device_count()]), "x")
+    return {
+        "results": {name: float(x) for name, x in results.items()},
+        "state": as_lists(state),
+        "resumed": as_lists(resumed.state),
+        "alone": as_lists(jm.merge_processes(METRICS, alone.state)),
+        "none": float(none.results["loss"]),
+        "errors": {
+            "lost": evaluation_error(failing(rank)),
+            "kind": evaluation_error(other),
+            "metric": evaluation_error([], jm.Precision(thresholds=0.4 + last / 10)),
+            "foreign": evaluation_error(
+                [], state=jm.Mean().init() if last else METRICS.init()
+            ),
+            "mesh": evaluation_error([], mesh=pair) if last else None,
+        },
+    }
+
+
 def main(rank, processes, port):
     """Joins the others, runs each case, prints the findings."""
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
@@ -133,6 +201,7 @@ def main(rank, processes, port):
     found["ordered"] = as_lists(jm.merge_processes(jm.Sum(), own))
     mesh = jax.make_mesh((jax.device_count(),), ("data",))
     found["global"] = one_program(processes, mesh)
+    found["evaluate"] = evaluations(rank)
     found["devices"] = [jax.local_device_count(), jax.device_count()]
     print(json.dumps(found))
     jax.distributed.shutdown()

@@ -7,6 +7,7 @@ tests here; they read what it found.
 import functools
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -166,6 +167,63 @@ def test_disagreement_raises_on_every_process(found, case, words):
         )
         for word in words:
             assert word in message
+
+
+# --- evaluate -------------------------------------------------------------------------
+
+
+def test_evaluations_of_unequal_length_count_every_row_once(found):
+    """One process has no batch at all; none hangs, and all get the same results."""
+    ranks = range(len(found))
+    state = count(batch for rank in ranks for batch in worker.own_batches(rank))
+    expected = jax.jit(worker.METRICS.compute)(state)
+    for report in found:
+        evaluated = report["evaluate"]
+        assert evaluated["state"] == found[0]["evaluate"]["state"]
+        assert_equal_counts(evaluated["state"], state)
+        for name, value in expected.items():
+            assert evaluated["results"][name] == pytest.approx(float(value)), name
+        assert np.isnan(evaluated["none"])  # the mean of no batches anywhere
+
+
+def test_an_evaluation_resumed_by_several_processes_has_the_same_bits(found):
+    """Each process goes on from the common state with its own other batches."""
+    for report in found:
+        assert report["evaluate"]["resumed"] == report["evaluate"]["state"]
+
+
+def test_an_evaluation_on_own_devices_is_one_of_this_process_alone(found):
+    """Merged afterwards, they count what all processes count together."""
+    for report in found:
+        evaluated = report["evaluate"]
+        together = jax.tree.unflatten(
+            jax.tree.structure(worker.METRICS.init()), leaves_of(evaluated["state"])
+        )
+        assert_equal_counts(evaluated["alone"], together)
+
+
+@pytest.mark.parametrize(
+    ("case", "own", "others"),
+    [
+        ("lost", "Lost: the disk is gone", "evaluate: another process failed to read"),
+        ("kind", "process 0 has .*float32.* has .*int32", "batches of one kind"),
+        ("metric", r"process 0 has .*0\.4.* has .*0\.5", "the same metrics"),
+        ("foreign", "belongs to WeightedSum", "process .* could not start: .*belongs"),
+    ],
+)
+def test_an_evaluation_that_cannot_go_on_raises_on_every_process(
+    found, case, own, others
+):
+    """The last process says what is wrong; nobody is left waiting."""
+    *reports, last = (report["evaluate"]["errors"][case] for report in found)
+    assert re.search(own, last)
+    assert all(re.search(others, report) for report in reports)
+
+
+def test_a_mesh_that_leaves_out_this_process_is_refused(found):
+    """A process that has no part in the program must not wait for it."""
+    message = found[-1]["evaluate"]["errors"]["mesh"]
+    assert "must be those of all processes, or this one's alone; got those" in message
 
 
 # --- the helpers on one process -------------------------------------------------------

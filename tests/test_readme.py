@@ -59,6 +59,13 @@ def test_the_documents_links_lead_somewhere(document):
     assert not missing
 
 
+def test_the_readmes_evaluation_has_at_most_ten_lines():
+    """An AUC of a data set on all devices, imports included."""
+    (code,) = [text for _, text, _ in blocks("README.md") if "jm.evaluate(" in text]
+    assert len([line for line in code.splitlines() if line]) <= 10
+    assert "import jaxmetrics" in code
+
+
 def test_the_readmes_own_metric_has_at_most_five_lines():
     """Writing a metric is one formula, weights included."""
     (code,) = [text for _, text, _ in blocks("README.md") if "ConfusionMetric" in text]
