@@ -18,7 +18,8 @@ FLOORS = [
     "histogram",
     "groups",
     "binary metric+accumulator+wrapping+algebra",
-    "counts sample scores stacks",
+    "stacks",
+    "counts sample scores",
     "grids ratios",
     "aggregation areas auc best_points confusion curves exact"
     " f_scores operating_points",
@@ -27,7 +28,7 @@ FLOORS = [
     "evaluation",
 ]
 LEVELS = {r: i for i, f in enumerate(FLOORS) for r in f.replace("+", " ").split()}
-FAMILIES, COMBINATORS = (6, 7, 8), 9
+FAMILIES, COMBINATORS = (7, 8, 9), 10
 
 
 def rooms_used(path: Path) -> set[str]:
