@@ -44,6 +44,9 @@ from jaxmetrics.best_points import (
     YoudenIndex as YoudenIndex,
 )
 
+# Recent updates
+from jaxmetrics.best_so_far import Best as Best, BestSoFar as BestSoFar
+
 # Several metrics as one
 from jaxmetrics.collection import Collection as Collection
 
@@ -125,6 +128,7 @@ from jaxmetrics.ranks import Ranks as Ranks
 
 # The base of ratio metrics of one's own
 from jaxmetrics.ratios import ConfusionMetric as ConfusionMetric
+from jaxmetrics.restarts import Every as Every
 from jaxmetrics.scores import ScoreHistogram as ScoreHistogram
 
 # Slices
@@ -143,12 +147,29 @@ from jaxmetrics.thresholds import even_thresholds as even_thresholds
 # The four counts
 from jaxmetrics.totals import Counts as Counts
 
+# Confidence intervals
+# Ratios
+# The best of one statistic where another is at least a target
+# Scores, and their accumulator
+# The base of ratio metrics of one's own
+# Slices
+# The state record
+# Thresholds
+# The four counts
+# Recent updates
+from jaxmetrics.windowing import (
+    ExponentialMovingAverage as ExponentialMovingAverage,
+    Windowed as Windowed,
+)
+
 __all__ = [
     "AUC",
     "AUROC",
     "Accumulator",
     "AveragePrecision",
+    "Best",
     "BestFBetaScore",
+    "BestSoFar",
     "BinaryAccuracy",
     "Collection",
     "ConfusionCounts",
@@ -159,8 +180,10 @@ __all__ = [
     "DETPoints",
     "EqualErrorRate",
     "Evaluation",
+    "Every",
     "ExactAUROC",
     "ExactAveragePrecision",
+    "ExponentialMovingAverage",
     "F1Score",
     "FBetaScore",
     "FalseDiscoveryRate",
@@ -203,6 +226,7 @@ __all__ = [
     "TruePositives",
     "Validity",
     "WeightedSum",
+    "Windowed",
     "YoudenIndex",
     "auroc",
     "average_precision",

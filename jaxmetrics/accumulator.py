@@ -101,6 +101,17 @@ class Accumulator(Metric):
     def value(self, data: Any) -> Any:
         """What read-outs are formulas over."""
 
+    def decayed(self, data: Any, factor: jax.Array) -> Any:
+        """The data of the same rows, each `factor` times as heavy.
+
+        Raises:
+          TypeError: Unless the accumulator says how: what it keeps may be no sum.
+        """
+        raise WrongKind(
+            f"what {self!r} keeps is no weighted sum, so that its past cannot weigh "
+            "less; take Windowed instead."
+        )
+
     def flags(self, data: Any) -> jax.Array | None:
         """Words `(2, 3)` that count bad values (see `Validity`), or None."""
         return None

@@ -31,6 +31,7 @@ from jaxmetrics.numerics import (
     divide_two_floats,
     read_count,
     read_total,
+    scale_two_floats,
     two_float_to_float,
     words_from_counts,
     words_to_two_floats,
@@ -143,6 +144,12 @@ class WeightedSum(Accumulator):
             weights = add_pairs(weights, sums.weights)
         total = add_pairs(data.sums[:, 0], sums.total)
         return SumData(add_batch(data.counts, sums.counts), _packed(total, weights))
+
+    def decayed(self, data: SumData, factor: jax.Array) -> SumData:
+        """Every row as one of less weight."""
+        sums = jnp.stack([data.sums[:, 0], self.value(data).weight], axis=1)
+        counts = data.counts.at[:, -1].set(np.uint32(0))
+        return SumData(counts, scale_two_floats(sums, factor))
 
     def value(self, data: SumData) -> Totals:
         """The total and the weight."""

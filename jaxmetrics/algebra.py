@@ -20,7 +20,7 @@ from jaxmetrics.metric import Metric, by_key
 from jaxmetrics.numerics import divide, float_dtype
 from jaxmetrics.wrapping import Joint, Renamed, inner_data, wrapped
 
-__all__ = ["Arithmetic", "Mapped", "Wired"]
+__all__ = ["Arithmetic", "Mapped", "Wired", "apply", "harmonic_mean", "where"]
 
 
 class Mapped(Metric):
@@ -121,15 +121,61 @@ _OPERATIONS: Mapping[str, Callable[[Any, Any], Any]] = MappingProxyType(
         "*": lambda a, b: a * b,
         "/": divide,
         "**": lambda a, b: a**b,
+        "<": lambda a, b: a < b,
+        "<=": lambda a, b: a <= b,
+        ">": lambda a, b: a > b,
+        ">=": lambda a, b: a >= b,
     }
 )
 
 
-class Arithmetic(Metric):
+class OfSeveral(Metric):
+    """Base of functions of several metrics and numbers.
+
+    Operands that read the same accumulator read one state.
+    """
+
+    @property
+    @abc.abstractmethod
+    def operands(self) -> tuple[Metric | float, ...]:
+        """The metrics and numbers, in order."""
+
+    @abc.abstractmethod
+    def of_values(self, *values: Any) -> Any:
+        """The function of the operands' values."""
+
+    @property
+    def _metrics(self) -> list[Metric]:
+        return [x for x in self.operands if isinstance(x, Metric)]
+
+    @property
+    def accumulator(self) -> Accumulator:
+        """The operands' accumulators, each once."""
+        joint = Joint.of(self._metrics)
+        return joint.parts[0] if len(joint.parts) == 1 else joint
+
+    def admit(self, inputs: Mapping[str, Any]) -> None:
+        """As all operands."""
+        for metric in self._metrics:
+            metric.admit(inputs)
+
+    def read(self, data: Any) -> Any:
+        """The function of the operands' values."""
+        parts = by_key(self.accumulator, data)
+        values = [
+            _as_float(x, x.answer(x.accumulator.assemble(parts)))
+            if isinstance(x, Metric)
+            else x
+            for x in self.operands
+        ]
+        return self.of_values(*values)
+
+
+class Arithmetic(OfSeveral):
     """Two metrics, or a metric and a number, joined by an operation.
 
-    Operands that read the same accumulator read one state. A ratio with a zero
-    denominator is 0, as everywhere in the library.
+    A ratio with a zero denominator is 0, as everywhere in the library. A comparison is
+    boolean, and says nothing once bad values have come.
     """
 
     operation: str
@@ -140,46 +186,152 @@ class Arithmetic(Metric):
     def label(self) -> str:
         """The operands' labels around the operation."""
         left, right = (
-            x.label if isinstance(x, Metric) else str(x) for x in self._operands
+            x.label if isinstance(x, Metric) else str(x) for x in self.operands
         )
         return f"({left} {self.operation} {right})"
 
     @property
-    def _operands(self) -> tuple[Metric | float, Metric | float]:
+    def operands(self) -> tuple[Metric | float, ...]:
+        """The left and the right."""
         return self.left, self.right
 
-    @property
-    def accumulator(self) -> Accumulator:
-        """The operands' accumulators, each once."""
-        joint = Joint.of([x for x in self._operands if isinstance(x, Metric)])
-        return joint.parts[0] if len(joint.parts) == 1 else joint
-
-    def admit(self, inputs: Mapping[str, Any]) -> None:
-        """As both operands."""
-        for operand in self._operands:
-            if isinstance(operand, Metric):
-                operand.admit(inputs)
-
-    def read(self, data: Any) -> Any:
-        """The operation on the operands' values."""
-        parts = by_key(self.accumulator, data)
-        values = [
-            _as_float(x, x.answer(x.accumulator.assemble(parts)))
-            if isinstance(x, Metric)
-            else x
-            for x in self._operands
-        ]
+    def of_values(self, *values: Any) -> Any:
+        """The operation."""
         return _OPERATIONS[self.operation](*values)
 
     def with_inputs(self, **names: str | None) -> Metric:
         """The same operation on renamed operands."""
         return Arithmetic(
-            self.operation, *rename_each(self._operands, names, self.label)
+            self.operation, *rename_each(self.operands, names, self.label)
         )
+
+
+class Applied(OfSeveral):
+    """A function of several metrics' values; see `apply`."""
+
+    function: Callable[..., Any]
+    metrics: tuple[Metric | float, ...]
+
+    def checked(self) -> dict[str, Any]:
+        """Checks the function and the metrics."""
+        if not callable(self.function):
+            raise WrongKind(f"apply takes a function first; got {self.function!r}.")
+        if not self._metrics:
+            raise WrongKind("apply takes at least one metric after the function.")
+        for x in self.metrics:
+            if not isinstance(x, Metric | float):
+                raise WrongKind(f"apply takes metrics and numbers; got {x!r}.")
+        return {}
+
+    @property
+    def label(self) -> str:
+        """The function's name with the operands' labels."""
+        name = getattr(self.function, "__name__", "apply")
+        shown = [x.label if isinstance(x, Metric) else str(x) for x in self.metrics]
+        return f"{name}({', '.join(shown)})"
+
+    @property
+    def operands(self) -> tuple[Metric | float, ...]:
+        """The metrics and numbers."""
+        return self.metrics
+
+    def of_values(self, *values: Any) -> Any:
+        """The function."""
+        return self.function(*values)
+
+    def with_inputs(self, **names: str | None) -> Metric:
+        """The same function of renamed metrics."""
+        return Applied(self.function, rename_each(self.metrics, names, self.label))
+
+
+def apply(function: Callable[..., Any], *metrics: Metric | float) -> Metric:
+    """A metric whose value is a function of the values of others.
+
+    Metrics that read the same accumulator go on reading one state.
+
+    Args:
+      function: Pure and jittable; takes as many arrays as there are metrics. A named
+        function keeps the metric equal when it is rebuilt.
+      *metrics: Metrics of one result each, or numbers.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import jaxmetrics as jm
+      >>> lower = jm.apply(jnp.minimum, jm.Precision(), jm.Recall())
+      >>> print(lower(y_true=[1, 1, 0], y_pred=[0.9, 0.2, 0.1]))
+      0.5
+    """
+    with checks.naming("apply"):
+        return Applied(function, tuple(map(_operand, metrics)))
+
+
+def harmonic_mean(*metrics: Metric | float) -> Metric:
+    """The harmonic mean of metrics: `n / (1/x_1 + ... + 1/x_n)`; 0 if one is 0.
+
+    Of precision and recall it is F1; of a recall and a specificity it punishes the
+    smaller. Metrics that read the same accumulator go on reading one state.
+
+    Args:
+      *metrics: Metrics of one result each, from 0 up.
+
+    Example:
+      >>> import jaxmetrics as jm
+      >>> f1 = jm.harmonic_mean(jm.Precision(), jm.Recall())
+      >>> print(f1(y_true=[1, 1, 0, 1], y_pred=[0.9, 0.7, 0.8, 0.1]))
+      0.6666667
+    """
+    with checks.naming("harmonic_mean"):
+        return Applied(_harmonic_mean, tuple(map(_operand, metrics)))
+
+
+def _harmonic_mean(*values: Any) -> jax.Array:
+    inverses = [divide(1.0, x, jnp.inf) for x in values]
+    total = functools.reduce(jnp.add, inverses)
+    some = jnp.isinf(total)  # a value of 0
+    mean = divide(float(len(values)), jnp.where(some, jnp.ones_like(total), total))
+    return jnp.where(some, jnp.zeros_like(mean), mean)
+
+
+def where(condition: Metric, metric: Metric | float, other: Metric | float) -> Metric:
+    """One metric where a condition holds, and another elsewhere.
+
+    NaN where any of the three has seen bad values.
+
+    Args:
+      condition: A metric with a boolean value, such as `jm.Recall() > 0.5`.
+      metric: The value where it holds: a metric of one result, or a number.
+      other: The value where it does not.
+
+    Example:
+      >>> import jaxmetrics as jm
+      >>> guarded = jm.where(jm.Recall() >= 0.5, jm.Precision(), 0.0)
+      >>> print(guarded(y_true=[1, 1, 0], y_pred=[0.9, 0.2, 0.1]))
+      1.0
+    """
+    with checks.naming("where"):
+        return Applied(_where, tuple(map(_operand, (condition, metric, other))))
+
+
+def _where(condition: Any, value: Any, other: Any) -> jax.Array:
+    kept: jax.Array = jnp.asarray(condition)
+    if kept.dtype != jnp.bool_:
+        raise WrongKind(
+            f"where takes a condition that is boolean; got {kept.dtype}. Compare the "
+            "metric, as in metric > 0.5."
+        )
+    return jnp.where(kept, *(jnp.asarray(x, float_dtype()) for x in (value, other)))
+
+
+def _operand(x: Any) -> Any:
+    """A metric as it is, a number as a float."""
+    number = isinstance(x, int | float | np.number) and not isinstance(x, bool)
+    return float(x) if number else x
 
 
 def _as_float(metric: Metric, value: Any) -> jax.Array:
     """An operand's value; integers as floats, because they would wrap."""
+    if getattr(value, "dtype", None) == jnp.bool_:
+        return jnp.asarray(value)
     if isinstance(value, dict | tuple):
         raise WrongKind(
             f"{metric.label} has several results; pick one with map before arithmetic."

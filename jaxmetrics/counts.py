@@ -31,10 +31,13 @@ from jaxmetrics.limbs import max_weight
 from jaxmetrics.numerics import (
     add_batch,
     add_pairs,
+    add_two_floats,
     added,
     divide,
     read_count,
+    scale_two_floats,
     words_from_counts,
+    words_to_two_floats,
 )
 from jaxmetrics.thresholds import (
     EvenGrid,
@@ -291,6 +294,18 @@ class ConfusionCounts(Accumulator):
         if self.from_logits:
             score = jax.nn.sigmoid(score)
         return thresholds_below(score, self.grid), unusual
+
+    def decayed(self, data: CountsData, factor: jax.Array) -> CountsData:
+        """Every row as one of less weight."""
+        cells = words_to_two_floats(data.counts[:, :-3])
+        square = words_to_two_floats(added(data.counts[:, :-3], 1)[:, None])
+        rows = jnp.concatenate([cells, square], axis=1)
+        weights = add_two_floats(data.weights, rows)
+        weights = scale_two_floats(weights, factor)
+        square = scale_two_floats(weights[:, -1:], factor)  # of weights, once more
+        weights = jnp.concatenate([weights[:, :-1], square], axis=1)
+        counts = data.counts.at[:, :-3].set(np.uint32(0))
+        return CountsData(counts, weights)
 
     def flags(self, data: CountsData) -> jax.Array:
         """Words of the bad-value counters."""

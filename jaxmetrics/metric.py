@@ -232,6 +232,26 @@ class Metric(Frozen):
         made: Metric = _algebra().Wired(self, tuple(sorted(names.items())))
         return made
 
+    def of(self, function: Callable[..., Any]) -> "Metric":
+        """The same metric of what a function makes of the batch.
+
+        Args:
+          function: Pure and jittable; takes inputs by name and returns the metric's
+            inputs by name, or its one required input. Its parameters become the inputs
+            of the metric; `sample_weight` and `mask` reach the metric as they are,
+            unless the function takes or returns them.
+
+        Example:
+          >>> import jax.numpy as jnp
+          >>> import jaxmetrics as jm
+          >>> def error(y_true, y_pred):
+          ...     return jnp.abs(y_true - y_pred)
+          >>> print(jm.Mean().of(error)(y_true=jnp.ones(2), y_pred=jnp.zeros(2)))
+          1.0
+        """
+        made: Metric = _algebra().Computed(self, function)
+        return made
+
     def __add__(self, other: Any) -> "Metric":
         return _arithmetic("+", self, other)
 
@@ -261,6 +281,18 @@ class Metric(Frozen):
 
     def __rpow__(self, other: Any) -> "Metric":
         return _arithmetic("**", other, self)
+
+    def __lt__(self, other: Any) -> "Metric":
+        return _arithmetic("<", self, other)
+
+    def __le__(self, other: Any) -> "Metric":
+        return _arithmetic("<=", self, other)
+
+    def __gt__(self, other: Any) -> "Metric":
+        return _arithmetic(">", self, other)
+
+    def __ge__(self, other: Any) -> "Metric":
+        return _arithmetic(">=", self, other)
 
     def __neg__(self) -> "Metric":
         return _arithmetic("*", -1.0, self)

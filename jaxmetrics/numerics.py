@@ -145,6 +145,12 @@ def add_two_floats(x: jax.Array, y: jax.Array) -> jax.Array:
     return jnp.stack(add_pairs(x, y))
 
 
+def scale_two_floats(x: jax.Array, factor: jax.Array) -> jax.Array:
+    """Two-floats times a float."""
+    product, error = _two_product(x[0], jnp.broadcast_to(factor, x[0].shape))
+    return jnp.stack(fast_two_sum(product, error + x[1] * factor))
+
+
 def two_float(value: jax.Array) -> jax.Array:
     """A float32 array as two-floats, exactly."""
     return jnp.stack([value, jnp.zeros_like(value)])

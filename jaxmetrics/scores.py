@@ -30,11 +30,14 @@ from jaxmetrics.lanes import as_rows
 from jaxmetrics.limbs import max_weight
 from jaxmetrics.numerics import (
     add_counts,
+    add_two_floats,
     added,
     cumulative_two_floats,
     divide,
     read_count,
+    scale_two_floats,
     words_from_counts,
+    words_to_two_floats,
 )
 from jaxmetrics.ranks import Ranks, ranks_of
 from jaxmetrics.score_cells import LEVELS, ScoreCells
@@ -260,6 +263,25 @@ class ScoreHistogram(Accumulator):
         weight: Any = entries.weight
         scale = max_weight(weight * weight, entries.keep)
         return tally(labels, entries, cells=math.prod(self._shape[:2]), scale=scale)
+
+    def decayed(self, data: ScoreData, factor: jax.Array) -> ScoreData:
+        """Every row as one of less weight."""
+        if data.weights is None:
+            raise WrongKind(
+                "weighted=False counts whole rows, which cannot weigh less; leave the "
+                "option out."
+            )
+        table = math.prod(self._shape)
+        words, weights, squares = self._tables(data, pooled=False)
+        rows = words_to_two_floats(words)
+        rows = rows.at[:, 1].multiply(np.float32(1 / LEVELS))
+        ones = added(words[:, 0], -1)  # each row of weight 1
+        squares = add_two_floats(squares, words_to_two_floats(ones))
+        squares = scale_two_floats(scale_two_floats(squares, factor), factor)
+        weights = scale_two_floats(add_two_floats(weights, rows), factor)
+        both = jnp.concatenate([x.reshape(2, -1) for x in (weights, squares)], axis=1)
+        counts = data.counts.at[:, -_FLAGS:, 0].set(self.flags(data))
+        return ScoreData(counts.at[:, :table].set(np.uint32(0)), both)
 
     def flags(self, data: ScoreData) -> jax.Array:
         """Words of the bad-value counters."""

@@ -23,8 +23,6 @@ from jax.typing import ArrayLike
 from jaxmetrics import checks
 from jaxmetrics.accumulator import Accumulator, masked
 from jaxmetrics.checks import Mismatch, WrongKind
-from jaxmetrics.histogram import Rows, tally
-from jaxmetrics.lanes import as_rows
 from jaxmetrics.metric import Metric, by_key
 from jaxmetrics.numerics import (
     add_counts,
@@ -34,15 +32,23 @@ from jaxmetrics.numerics import (
     words_to_int,
 )
 from jaxmetrics.reduction import AxisName, reduce_over
+from jaxmetrics.slice_ids import (
+    IDS,
+    NONE,
+    ROLES,
+    ZERO,
+    checked_ids,
+    inside,
+    memberships,
+    number,
+    once,
+    present,
+)
 from jaxmetrics.stacks import at, folded, joined, reduced, repeated
 from jaxmetrics.state import State
-from jaxmetrics.wrapping import Joint, Renamed, Wrapper, inner_data, wrapped
+from jaxmetrics.wrapping import Around, Joint, Renamed, Wrapper
 
 __all__ = ["BySlice", "OverSlices", "RowsBySlice", "Sliced", "Slices"]
-
-IDS = "slice_ids"
-ROLES = ("mask", "sample_weight")
-_ZERO, _NONE = np.int32(0), np.int32(-1)
 
 
 class Slices(NamedTuple):
@@ -100,14 +106,14 @@ class BySlice(Wrapper):
     def measure(self, *args: Any, **kwargs: Any) -> SliceData:
         """The data of one batch by slice."""
         inputs = self.bound(args, kwargs)
-        ids = _checked_ids(inputs.pop(IDS), self.num_slices, self.inner, inputs)
-        here = _present(self.inner, inputs, ids)
-        slice_of = _memberships(ids, here, self.num_slices)
-        outside = _number(jnp.where(slice_of == self.num_slices, _ZERO, _NONE), 1)
+        ids = checked_ids(inputs.pop(IDS), self.num_slices, self.inner, inputs)
+        here = present(self.inner, inputs, ids)
+        slice_of = memberships(ids, here, self.num_slices)
+        outside = number(jnp.where(slice_of == self.num_slices, ZERO, NONE), 1)
         if ids.ndim < 2:
             groups = self.num_slices + 1  # the last is that of rows in no slice
             group = jnp.where(
-                _inside(ids, self.num_slices), ids, np.int32(self.num_slices)
+                inside(ids, self.num_slices), ids, np.int32(self.num_slices)
             )
             states = self.inner.measure_groups(group, groups, **inputs)
             total = folded(self.inner.combine, states)
@@ -131,7 +137,7 @@ class BySlice(Wrapper):
         def of_column(group: jax.Array) -> Any:
             return self.inner.measure_groups(group, self.num_slices, **inputs)
 
-        stack = lax.map(of_column, _once(ids, self.num_slices).T)
+        stack = lax.map(of_column, once(ids, self.num_slices).T)
         return folded(jax.vmap(self.inner.combine), stack)
 
     def combine(self, data: SliceData, other: SliceData) -> SliceData:
@@ -153,6 +159,11 @@ class BySlice(Wrapper):
     def is_valid(self, data: SliceData) -> jax.Array | None:
         """Whether all rows are."""
         return self.inner.is_valid(at(data.states, -1))
+
+    def decayed(self, data: SliceData, factor: jax.Array) -> SliceData:
+        """Slice by slice."""
+        states = jax.vmap(lambda own: self.inner.decayed(own, factor))(data.states)
+        return data._replace(states=states)
 
     def problems(self, data: SliceData) -> Any:
         """The `Validity` of all rows."""
@@ -200,16 +211,16 @@ class RowsBySlice(Accumulator):
           mask: True keeps.
         """
         inputs = {"sample_weight": sample_weight, "mask": mask}
-        ids = _checked_ids(slice_ids, self.num_slices, self, inputs)
-        slice_of = _memberships(ids, _present(self, inputs, ids), self.num_slices)
-        return words_from_counts(_number(slice_of, self.num_slices + 1))
+        ids = checked_ids(slice_ids, self.num_slices, self, inputs)
+        slice_of = memberships(ids, present(self, inputs, ids), self.num_slices)
+        return words_from_counts(number(slice_of, self.num_slices + 1))
 
     def value(self, data: jax.Array) -> jax.Array:
         """The number of rows in each slice."""
         return words_to_float(data[:, :-1])
 
 
-class Sliced(Metric):
+class Sliced(Around):
     """A metric of each slice of the rows, and of all of them.
 
     Takes the inputs of its metric and `slice_ids`, which say where each row belongs:
@@ -251,25 +262,20 @@ class Sliced(Metric):
         {"NaN": "a slice answers for its own rows alone"}
     )
 
-    metric: Metric
     num_slices: int
     _: KW_ONLY
     minimum_count: int = 0
 
     def checked(self) -> dict[str, Any]:
         """Checks the numbers."""
-        _require_metric(self.metric)
         return {
+            **super().checked(),
             "num_slices": checks.integer(self.num_slices, "num_slices", 1),
             "minimum_count": checks.integer(self.minimum_count, "minimum_count", 0),
         }
 
-    @property
-    def label(self) -> str:
-        """The class around the inner label."""
-        return f"Sliced({self.metric.label})"
-
-    def _by_slice(self, part: Accumulator) -> Accumulator:
+    def wrap(self, part: Accumulator) -> Accumulator:
+        """Its data by slice."""
         return BySlice(part, self.num_slices)
 
     @property
@@ -284,19 +290,14 @@ class Sliced(Metric):
     @property
     def accumulator(self) -> Accumulator:
         """The metric's, by slice; and the numbers of rows where they matter."""
-        slices = wrapped(self.metric.accumulator, self._by_slice)
+        slices = super().accumulator
         if not self.minimum_count:
             return slices
         return Joint.of([*slices.parts, self._rows])
 
-    def admit(self, inputs: Mapping[str, Any]) -> None:
-        """As the metric."""
-        self.metric.admit(inputs)
-
     def read(self, data: Any) -> Slices:
         """The metric's answers."""
-        owner = self.metric.accumulator
-        states = inner_data(owner, self._by_slice, data, lambda _, own: own.states)
+        states = self.inner(data, lambda _, own: own.states)
         each = jax.vmap(self.metric.answer)(states)
         slices = at(each, slice(-1))
         if self.minimum_count:
@@ -328,7 +329,7 @@ class Sliced(Metric):
             self._check(state)
         owner = self.metric.accumulator
         parts = by_key(self.accumulator, state.data)
-        first = parts[self._by_slice(owner.parts[0]).key]
+        first = parts[self.wrap(owner.parts[0]).key]
         return words_to_int(first.outside[:, 0], np.dtype(np.int32))
 
     def worst(self, mode: str = "max") -> Metric:
@@ -393,98 +394,3 @@ class OverSlices(Metric):
         if self.reading == "ratio":
             return divide(low, high, jnp.nan)
         return low if self.reading == "lowest" else high
-
-
-# --- where rows belong ---------------------------------------------------------------
-
-
-def _require_metric(metric: Any) -> None:
-    if not isinstance(metric, Metric):
-        raise WrongKind(f"metric must be a metric; got {metric!r}.")
-
-
-def _checked_ids(
-    ids: ArrayLike, slices: int, inner: Accumulator, inputs: Mapping[str, Any]
-) -> jax.Array:
-    """The ids as int32 or booleans, of as many rows as the other inputs."""
-    result = checks.array(ids, IDS)
-    flags = result.dtype == jnp.bool_
-    if not flags and not jnp.issubdtype(result.dtype, jnp.integer):
-        raise WrongKind(
-            f"{IDS} must be integers, or booleans (rows, {slices}); got dtype "
-            f"{result.dtype}."
-        )
-    fits = result.ndim == 2 and result.shape[1] == slices if flags else result.ndim < 3
-    if not fits:
-        raise Mismatch(
-            f"{IDS} must be integers (rows,) or (rows, k), or booleans "
-            f"(rows, {slices}); got {result.dtype} {result.shape}."
-        )
-    for name, needed in inner.inputs.items():
-        other = inputs.get(name)
-        if needed and not isinstance(other, Mapping) and name != IDS:
-            rows = np.shape(other)[:1]  # type: ignore[arg-type]  # it is an array
-            if rows != result.shape[:1]:
-                raise Mismatch(
-                    f"{IDS} must have an id, or a row of them, for each row of {name}; "
-                    f"got {IDS} {result.shape} and {name} {np.shape(other)}."  # type: ignore[arg-type]  # as above
-                )
-            break
-    if flags:
-        return result
-    if result.dtype.itemsize > 4 or result.dtype == jnp.uint32:
-        inside = _inside(result, slices)  # before it wraps
-        return jnp.where(inside, result.astype(jnp.int32), _NONE)
-    return result.astype(jnp.int32)
-
-
-def _inside(ids: jax.Array, slices: int) -> jax.Array:
-    return (ids >= 0) & (ids < slices)
-
-
-def _once(ids: jax.Array, slices: int) -> jax.Array:
-    """Ids `(rows, k)`; -1 for what is no slice, and for what a row names again."""
-    columns = [ids[:, i] for i in range(ids.shape[1])]
-    kept = []
-    for i, column in enumerate(columns):
-        fresh = _inside(column, slices)
-        for before in columns[:i]:
-            fresh &= column != before
-        kept.append(jnp.where(fresh, column, _NONE))
-    return jnp.stack(kept, axis=1)
-
-
-def _present(
-    owner: Accumulator, inputs: Mapping[str, Any], ids: jax.Array
-) -> jax.Array | None:
-    """Which rows count: one of their entries is kept and weighs something."""
-    found = None
-    for role in ROLES:
-        given = inputs.get(owner.input_for(role) or "")
-        if given is None:
-            continue
-        entries = checks.array(given, role)
-        entries = entries if entries.dtype == jnp.bool_ else entries != 0
-        entries = jnp.any(entries, axis=tuple(range(1, entries.ndim)))
-        here = jnp.broadcast_to(entries, ids.shape[:1])
-        found = here if found is None else found & here
-    return found
-
-
-def _memberships(ids: jax.Array, here: jax.Array | None, slices: int) -> jax.Array:
-    """The slice of each id; `slices` for an id of none, -1 for a row that is not."""
-    if ids.dtype == jnp.bool_:
-        number = lax.broadcasted_iota(jnp.int32, ids.shape, 1)
-        slice_of = jnp.where(ids, number, _NONE)
-    else:
-        known = ids if ids.ndim < 2 else _once(ids, slices)
-        slice_of = jnp.where(_inside(ids, slices), known, np.int32(slices))
-    if here is None:
-        return slice_of
-    here = here.reshape(here.shape + (1,) * (ids.ndim - here.ndim))
-    return jnp.where(here, slice_of, _NONE)
-
-
-def _number(cell: jax.Array, cells: int) -> jax.Array:
-    """How many entries name each cell."""
-    return tally(lambda cell: Rows(cell, ()), as_rows(cell), cells=cells).counts

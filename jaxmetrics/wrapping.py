@@ -1,5 +1,6 @@
 """Accumulators made of accumulators: around one, under other names, side by side."""
 
+import abc
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,7 +14,7 @@ from jaxmetrics.checks import Mismatch, WrongKind
 from jaxmetrics.metric import Metric, by_key
 from jaxmetrics.reduction import AxisName
 
-__all__ = ["Joint", "Renamed", "Wrapper", "inner_data", "wrapped"]
+__all__ = ["Around", "Joint", "Renamed", "Wrapper", "inner_data", "wrapped"]
 
 Wrap = Callable[[Accumulator], Accumulator]
 
@@ -130,6 +131,10 @@ class Renamed(Wrapper):
     def reduce(self, data: Any, axis_name: AxisName) -> Any:
         """The inner accumulator's."""
         return self.inner.reduce(data, axis_name)
+
+    def decayed(self, data: Any, factor: jax.Array) -> Any:
+        """The inner accumulator's."""
+        return self.inner.decayed(data, factor)
 
     def value(self, data: Any) -> Any:
         """The inner accumulator's."""
@@ -280,3 +285,41 @@ def inner_data(
     if inner.parts == (inner,):
         return take(inner, by_key(wrap(inner), data)[wrap(inner).key])
     return inner.assemble({p.key: take(p, data[wrap(p).key]) for p in inner.parts})
+
+
+class Around(Metric):
+    """Base of metrics around another one, each of whose accumulators it wraps.
+
+    A subclass says how to `wrap` an accumulator, and reads the metric's answer from the
+    data that `inner_data` takes out.
+    """
+
+    metric: Metric
+
+    def checked(self) -> dict[str, Any]:
+        """Checks that there is a metric."""
+        if not isinstance(self.metric, Metric):
+            raise WrongKind(f"metric must be a metric; got {self.metric!r}.")
+        return {}
+
+    @abc.abstractmethod
+    def wrap(self, part: Accumulator) -> Accumulator:
+        """What keeps the state of one of the metric's accumulators."""
+
+    @property
+    def label(self) -> str:
+        """The class around the metric's label."""
+        return f"{type(self).__name__}({self.metric.label})"
+
+    @property
+    def accumulator(self) -> Accumulator:
+        """The metric's, each part wrapped."""
+        return wrapped(self.metric.accumulator, self.wrap)
+
+    def admit(self, inputs: Mapping[str, Any]) -> None:
+        """As the metric."""
+        self.metric.admit(inputs)
+
+    def inner(self, data: Any, take: Callable[[Accumulator, Any], Any]) -> Any:
+        """The metric's data: of each accumulator what `take` finds in its wrapper."""
+        return inner_data(self.metric.accumulator, self.wrap, data, take)

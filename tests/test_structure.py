@@ -18,12 +18,13 @@ FLOORS = [
     "histogram",
     "groups",
     "binary metric+accumulator+wrapping+algebra",
-    "stacks",
+    "lockstep slice_ids stacks",
     "counts sample scores",
     "grids ratios",
     "aggregation areas auc best_points confusion curves exact"
     " f_scores operating_points",
-    "bootstrap collection hosts repeating slicing testing windowing",
+    "best_so_far bootstrap collection hosts repeating restarts slicing testing"
+    " windowing",
     "feeding",
     "evaluation",
 ]
