@@ -1,0 +1,121 @@
+"""Which slices rows belong to: integers, several of them, or booleans."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.typing import ArrayLike
+
+from jaxmetrics import checks
+from jaxmetrics.accumulator import Accumulator
+from jaxmetrics.checks import Mismatch, WrongKind
+from jaxmetrics.histogram import Rows, tally
+from jaxmetrics.lanes import as_rows
+
+__all__ = [
+    "IDS",
+    "NONE",
+    "ROLES",
+    "ZERO",
+    "checked_ids",
+    "inside",
+    "memberships",
+    "number",
+    "once",
+    "present",
+]
+
+IDS = "slice_ids"
+ROLES = ("mask", "sample_weight")
+ZERO, NONE = np.int32(0), np.int32(-1)
+
+
+def checked_ids(
+    ids: ArrayLike, slices: int, inner: Accumulator, inputs: Mapping[str, Any]
+) -> jax.Array:
+    """The ids as int32 or booleans, of as many rows as the other inputs."""
+    result = checks.array(ids, IDS)
+    flags = result.dtype == jnp.bool_
+    if not flags and not jnp.issubdtype(result.dtype, jnp.integer):
+        raise WrongKind(
+            f"{IDS} must be integers, or booleans (rows, {slices}); got dtype "
+            f"{result.dtype}."
+        )
+    fits = result.ndim == 2 and result.shape[1] == slices if flags else result.ndim < 3
+    if not fits:
+        raise Mismatch(
+            f"{IDS} must be integers (rows,) or (rows, k), or booleans "
+            f"(rows, {slices}); got {result.dtype} {result.shape}."
+        )
+    for name, needed in inner.inputs.items():
+        other = inputs.get(name)
+        if needed and not isinstance(other, Mapping) and name != IDS:
+            rows = np.shape(other)[:1]  # type: ignore[arg-type]  # it is an array
+            if rows != result.shape[:1]:
+                raise Mismatch(
+                    f"{IDS} must have an id, or a row of them, for each row of {name}; "
+                    f"got {IDS} {result.shape} and {name} {np.shape(other)}."  # type: ignore[arg-type]  # as above
+                )
+            break
+    if flags:
+        return result
+    if result.dtype.itemsize > 4 or result.dtype == jnp.uint32:
+        known = inside(result, slices)  # before it wraps
+        return jnp.where(known, result.astype(jnp.int32), NONE)
+    return result.astype(jnp.int32)
+
+
+def inside(ids: jax.Array, slices: int) -> jax.Array:
+    """Whether each id names a slice."""
+    return (ids >= 0) & (ids < slices)
+
+
+def once(ids: jax.Array, slices: int) -> jax.Array:
+    """Ids `(rows, k)`; -1 for what is no slice, and for what a row names again."""
+    columns = [ids[:, i] for i in range(ids.shape[1])]
+    kept = []
+    for i, column in enumerate(columns):
+        fresh = inside(column, slices)
+        for before in columns[:i]:
+            fresh &= column != before
+        kept.append(jnp.where(fresh, column, NONE))
+    return jnp.stack(kept, axis=1)
+
+
+def present(
+    owner: Accumulator, inputs: Mapping[str, Any], ids: jax.Array
+) -> jax.Array | None:
+    """Which rows count: one of their entries is kept and weighs something."""
+    found = None
+    for role in ROLES:
+        given = inputs.get(owner.input_for(role) or "")
+        if given is None:
+            continue
+        entries = checks.array(given, role)
+        entries = entries if entries.dtype == jnp.bool_ else entries != 0
+        entries = jnp.any(entries, axis=tuple(range(1, entries.ndim)))
+        here = jnp.broadcast_to(entries, ids.shape[:1])
+        found = here if found is None else found & here
+    return found
+
+
+def memberships(ids: jax.Array, here: jax.Array | None, slices: int) -> jax.Array:
+    """The slice of each id; `slices` for an id of none, -1 for a row that is not."""
+    if ids.dtype == jnp.bool_:
+        column = lax.broadcasted_iota(jnp.int32, ids.shape, 1)
+        slice_of = jnp.where(ids, column, NONE)
+    else:
+        known = ids if ids.ndim < 2 else once(ids, slices)
+        slice_of = jnp.where(inside(ids, slices), known, np.int32(slices))
+    if here is None:
+        return slice_of
+    here = here.reshape(here.shape + (1,) * (ids.ndim - here.ndim))
+    return jnp.where(here, slice_of, NONE)
+
+
+def number(cell: jax.Array, cells: int) -> jax.Array:
+    """How many entries name each cell."""
+    return tally(lambda cell: Rows(cell, ()), as_rows(cell), cells=cells).counts

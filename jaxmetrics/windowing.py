@@ -1,0 +1,243 @@
+"""Metrics of recent updates: of a window of them, or with older ones weighing less."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxmetrics import checks
+from jaxmetrics.accumulator import Accumulator
+from jaxmetrics.checks import Mismatch
+from jaxmetrics.lockstep import WAIVED, WAIVED_BUT_NAN, after, in_lockstep
+from jaxmetrics.reduction import AxisName
+from jaxmetrics.stacks import folded, reduced, repeated
+from jaxmetrics.wrapping import Around, Wrapper
+
+__all__ = ["Decayed", "ExponentialMovingAverage", "LatestUpdates", "Windowed"]
+
+
+# --- windows -------------------------------------------------------------------------
+
+
+class WindowData(NamedTuple):
+    """What `LatestUpdates` keeps."""
+
+    updates: Any  # the data of each update, in a ring; a leading axis of its size
+    place: jax.Array  # int32: where the next update goes
+
+
+class LatestUpdates(Wrapper):
+    """The data of each of the latest updates, in a ring.
+
+    Args:
+      inner: The accumulator of one update.
+      size: How many updates are kept.
+    """
+
+    laws_waived: ClassVar[Mapping[str, str]] = WAIVED
+
+    size: int
+
+    def checked(self) -> dict[str, Any]:
+        """Checks the size."""
+        return {"size": checks.integer(self.size, "updates", 1)}
+
+    def empty(self) -> WindowData:
+        """No update."""
+        return WindowData(
+            repeated(self.inner.empty(), self.size), jnp.zeros((), jnp.int32)
+        )
+
+    def measure(self, *args: Any, **kwargs: Any) -> WindowData:
+        """The data of a first update."""
+        return self.extend(self.empty(), *args, **kwargs)
+
+    def extend(self, data: WindowData, *args: Any, **kwargs: Any) -> WindowData:
+        """The update takes the place of the oldest."""
+        latest = self.inner.measure(**self.bound(args, kwargs))
+        updates = jax.tree.map(
+            lambda ring, x: lax.dynamic_update_index_in_dim(ring, x, data.place, 0),
+            data.updates,
+            latest,
+        )
+        return WindowData(updates, after(data.place, self.size))
+
+    def combine(self, data: WindowData, other: WindowData) -> WindowData:
+        """Update by update."""
+        updates = jax.vmap(self.inner.combine)(data.updates, other.updates)
+        return WindowData(updates, jnp.maximum(data.place, other.place))
+
+    def reduce(self, data: WindowData, axis_name: AxisName) -> WindowData:
+        """Update by update."""
+        updates = reduced(self.inner, data.updates, axis_name)
+        return WindowData(updates, in_lockstep(data.place, axis_name))
+
+    def within(self, data: WindowData) -> Any:
+        """The inner data of the updates in the window."""
+        return folded(self.inner.combine, data.updates)
+
+    def value(self, data: WindowData) -> Any:
+        """The inner value of the updates in the window."""
+        return self.inner.value(self.within(data))
+
+    def flags(self, data: WindowData) -> jax.Array | None:
+        """Those of the updates in the window."""
+        return self.inner.flags(self.within(data))
+
+
+class Windowed(Around):
+    """A metric of the latest updates alone.
+
+    `update` keeps the data of each batch in a ring, in the place of the oldest, and
+    `compute` merges what is in the ring: as many times the metric's state. A batch with
+    bad values makes the result NaN until it has left the window.
+
+    Over devices, `all_reduce` merges what they saw at the same steps: they must have
+    made equally many updates.
+
+    Args:
+      metric: What is computed.
+      updates: How many updates the window holds.
+
+    Example:
+      >>> import jaxmetrics as jm
+      >>> loss = jm.Windowed(jm.Mean(), updates=2)
+      >>> state = loss.init()
+      >>> for value in [9.0, 1.0, 2.0]:
+      ...     state = loss.update(state, values=[value])
+      >>> print(loss.compute(state))
+      1.5
+    """
+
+    updates: int
+
+    def checked(self) -> dict[str, Any]:
+        """Checks the number."""
+        number = checks.integer(self.updates, "updates", 1)
+        return {**super().checked(), "updates": number}
+
+    def wrap(self, part: Accumulator) -> Accumulator:
+        """A ring of its data."""
+        return LatestUpdates(part, self.updates)
+
+    def _window(self, data: Any) -> Any:
+        return self.inner(data, lambda part, own: folded(part.combine, own.updates))
+
+    def read(self, data: Any) -> Any:
+        """The metric's value in the window."""
+        return self.metric.read(self._window(data))
+
+    def answer(self, data: Any) -> Any:
+        """The metric's answer in the window."""
+        return self.metric.answer(self._window(data))
+
+
+# --- decay ---------------------------------------------------------------------------
+
+
+class Decayed(Wrapper):
+    """The data of another accumulator, in which older updates weigh less.
+
+    Args:
+      inner: The accumulator, of weighted sums.
+      half_life: After how many updates a row weighs half.
+    """
+
+    laws_waived: ClassVar[Mapping[str, str]] = WAIVED_BUT_NAN
+
+    half_life: float
+
+    def checked(self) -> dict[str, Any]:
+        """Checks that the past can weigh less."""
+        half_life = checks.number(self.half_life, "half_life")
+        if not 0 < half_life < np.inf:
+            raise Mismatch(
+                f"half_life must be a positive number of updates; got {half_life}."
+            )
+        half = jax.ShapeDtypeStruct((), jnp.float32)
+        jax.eval_shape(self.inner.decayed, jax.eval_shape(self.inner.empty), half)
+        return {"half_life": half_life}
+
+    def empty(self) -> Any:
+        """The inner accumulator's."""
+        return self.inner.empty()
+
+    def measure(self, *args: Any, **kwargs: Any) -> Any:
+        """The inner accumulator's: the latest update weighs what it weighs."""
+        return self.inner.measure(**self.bound(args, kwargs))
+
+    def extend(self, data: Any, *args: Any, **kwargs: Any) -> Any:
+        """The past weighs less by one update."""
+        latest = self.inner.measure(**self.bound(args, kwargs))
+        factor = jnp.float32(2.0 ** (-1 / self.half_life))
+        return self.inner.combine(self.inner.decayed(data, factor), latest)
+
+    def combine(self, data: Any, other: Any) -> Any:
+        """The inner accumulator's, of the same updates."""
+        return self.inner.combine(data, other)
+
+    def reduce(self, data: Any, axis_name: AxisName) -> Any:
+        """The inner accumulator's, of the same updates."""
+        return self.inner.reduce(data, axis_name)
+
+    def value(self, data: Any) -> Any:
+        """The inner accumulator's."""
+        return self.inner.value(data)
+
+    def flags(self, data: Any) -> jax.Array | None:
+        """The inner accumulator's."""
+        return self.inner.flags(data)
+
+
+class ExponentialMovingAverage(Around):
+    """A metric of all updates, of which older ones weigh less.
+
+    At each update every earlier row weighs `2^(-1 / half_life)` of what it did before.
+    So a mean is the moving average, weighted by rows and without a bias at the start,
+    and precision, AUC and their like are those of the weighted rows. Bad values make it
+    NaN for good; `Windowed` recovers.
+
+    It is exact where a state is made of weighted sums: of counts, means and score
+    histograms. What keeps rows or extremes is refused.
+
+    Over devices, `all_reduce` adds what they saw at the same steps: they must have made
+    equally many updates.
+
+    Args:
+      metric: What is computed.
+      half_life: After how many updates a row weighs half.
+
+    Raises:
+      TypeError: Where the metric's state is no weighted sum.
+
+    Example:
+      >>> import jaxmetrics as jm
+      >>> loss = jm.ExponentialMovingAverage(jm.Mean(), half_life=1)
+      >>> state = loss.update(loss.init(), values=[6.0])
+      >>> print(loss.compute(loss.update(state, values=[3.0])))  # (3 + 6 / 2) / 1.5
+      4.0
+    """
+
+    half_life: float
+
+    def checked(self) -> dict[str, Any]:
+        """Checks the half-life as the accumulator does."""
+        return {
+            **super().checked(),
+            "half_life": checks.number(self.half_life, "half_life"),
+        }
+
+    def wrap(self, part: Accumulator) -> Accumulator:
+        """Its data, decaying."""
+        return Decayed(part, self.half_life)
+
+    def read(self, data: Any) -> Any:
+        """The metric's value."""
+        return self.metric.read(self.inner(data, lambda _, own: own))
+
+    def answer(self, data: Any) -> Any:
+        """The metric's answer."""
+        return self.metric.answer(self.inner(data, lambda _, own: own))
