@@ -24,6 +24,13 @@ from jaxmetrics.aggregation import (
     WeightedSum as WeightedSum,
 )
 
+# Functions of several metrics
+from jaxmetrics.algebra import (
+    apply as apply,
+    harmonic_mean as harmonic_mean,
+    where as where,
+)
+
 # Areas under curves of all scores, with their error bounds
 from jaxmetrics.areas import (
     AUROC as AUROC,
@@ -128,6 +135,9 @@ from jaxmetrics.ranks import Ranks as Ranks
 
 # The base of ratio metrics of one's own
 from jaxmetrics.ratios import ConfusionMetric as ConfusionMetric
+
+# One metric side by side
+from jaxmetrics.repeating import Repeated as Repeated
 from jaxmetrics.restarts import Every as Every
 from jaxmetrics.scores import ScoreHistogram as ScoreHistogram
 
@@ -212,6 +222,7 @@ __all__ = [
     "Readout",
     "Recall",
     "RecallAtPrecision",
+    "Repeated",
     "RowsBySlice",
     "ScoreHistogram",
     "SensitivityAtSpecificity",
@@ -228,13 +239,16 @@ __all__ = [
     "WeightedSum",
     "Windowed",
     "YoudenIndex",
+    "apply",
     "auroc",
     "average_precision",
     "divide",
     "evaluate",
     "even_thresholds",
+    "harmonic_mean",
     "merge_processes",
     "pad_batch",
+    "where",
 ]
 
 # Reprs, errors and pickles name the door, not the room.

@@ -5,6 +5,8 @@ operators make these. They know only the contract, so they work on any metric, a
 operands that read the same accumulator go on reading one state.
 """
 
+import abc
+import functools
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -151,7 +153,7 @@ class OfSeveral(Metric):
     @property
     def accumulator(self) -> Accumulator:
         """The operands' accumulators, each once."""
-        joint = Joint.of(self._metrics)
+        joint = Joint.made_of(self._metrics)
         return joint.parts[0] if len(joint.parts) == 1 else joint
 
     def admit(self, inputs: Mapping[str, Any]) -> None:
@@ -198,6 +200,15 @@ class Arithmetic(OfSeveral):
     def of_values(self, *values: Any) -> Any:
         """The operation."""
         return _OPERATIONS[self.operation](*values)
+
+    def __bool__(self) -> bool:
+        """Refuses to be a condition, which it is only once there is a state."""
+        if self.operation[0] in "<>":
+            raise WrongKind(
+                f"{self.label} is a metric: it is true or false of a state. Compute "
+                "it, or choose with jm.where."
+            )
+        return True
 
     def with_inputs(self, **names: str | None) -> Metric:
         """The same operation on renamed operands."""
@@ -319,7 +330,8 @@ def _where(condition: Any, value: Any, other: Any) -> jax.Array:
             f"where takes a condition that is boolean; got {kept.dtype}. Compare the "
             "metric, as in metric > 0.5."
         )
-    return jnp.where(kept, *(jnp.asarray(x, float_dtype()) for x in (value, other)))
+    yes, no = (jnp.asarray(x, float_dtype()) for x in (value, other))
+    return jnp.where(kept, yes, no)
 
 
 def _operand(x: Any) -> Any:

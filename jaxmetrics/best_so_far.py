@@ -12,6 +12,7 @@ from jaxmetrics.accumulator import Accumulator
 from jaxmetrics.checks import WrongKind
 from jaxmetrics.lockstep import WAIVED_BUT_NAN
 from jaxmetrics.metric import Metric
+from jaxmetrics.numerics import float_dtype
 from jaxmetrics.reduction import AxisName, reduce_over
 
 __all__ = ["Best", "BestSoFar", "BestValue"]
@@ -191,4 +192,4 @@ class BestSoFar(Metric):
 
     def read(self, data: BestData) -> Best:
         """The best and when it was."""
-        return self.accumulator.value(data)
+        return Best(data.value.astype(float_dtype()), data.update)

@@ -125,7 +125,7 @@ class Collection(Metric, own_init=True):
     @property
     def accumulator(self) -> Joint:
         """The members' accumulators, each once."""
-        return Joint.of([metric for _, metric in self.members])
+        return Joint.made_of([metric for _, metric in self.members])
 
     def admit(self, inputs: Mapping[str, Any]) -> None:
         """As every member; the one that refuses is named."""

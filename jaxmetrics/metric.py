@@ -213,8 +213,9 @@ class Metric(Frozen):
           >>> print(jm.ConfusionCounts().map(missed)(y_true=[1, 1], y_pred=[0.9, 0.1]))
           0.5
         """
-        made: Metric = _algebra().Mapped(self, function)
-        return made
+        from jaxmetrics.algebra import Mapped
+
+        return Mapped(self, function)
 
     def with_inputs(self, **names: str | None) -> "Metric":
         """The same metric under other input names, for `Collection` and its like.
@@ -229,8 +230,9 @@ class Metric(Frozen):
           >>> print(loss(loss=[1.0, 3.0]))
           2.0
         """
-        made: Metric = _algebra().Wired(self, tuple(sorted(names.items())))
-        return made
+        from jaxmetrics.algebra import Wired
+
+        return Wired(self, tuple(sorted(names.items())))
 
     def of(self, function: Callable[..., Any]) -> "Metric":
         """The same metric of what a function makes of the batch.
@@ -249,8 +251,9 @@ class Metric(Frozen):
           >>> print(jm.Mean().of(error)(y_true=jnp.ones(2), y_pred=jnp.zeros(2)))
           1.0
         """
-        made: Metric = _algebra().Computed(self, function)
-        return made
+        from jaxmetrics.computed import Computed
+
+        return Computed(self, function)
 
     def __add__(self, other: Any) -> "Metric":
         return _arithmetic("+", self, other)
@@ -383,13 +386,7 @@ def _poison(value: Any, valid: jax.Array | None) -> Any:
     return jax.tree.map(spoil, value)
 
 
-def _algebra() -> Any:
-    """The room's part that makes metrics of metrics; it needs the classes above."""
-    from jaxmetrics import algebra
-
-    return algebra
-
-
 def _arithmetic(operation: str, left: Any, right: Any) -> Metric:
-    result: Metric = _algebra().arithmetic(operation, left, right)
-    return result
+    from jaxmetrics.algebra import arithmetic  # it needs the class above
+
+    return arithmetic(operation, left, right)

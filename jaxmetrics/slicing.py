@@ -293,7 +293,7 @@ class Sliced(Around):
         slices = super().accumulator
         if not self.minimum_count:
             return slices
-        return Joint.of([*slices.parts, self._rows])
+        return Joint.made_of([*slices.parts, self._rows])
 
     def read(self, data: Any) -> Slices:
         """The metric's answers."""

@@ -151,7 +151,7 @@ class Joint(Accumulator):
     members: tuple[Accumulator, ...]
 
     @classmethod
-    def of(cls, metrics: list[Metric]) -> "Joint":
+    def made_of(cls, metrics: list[Metric]) -> "Joint":
         """The distinct accumulators of the metrics; a single one stays as it is."""
         parts = {part.key: part for m in metrics for part in m.accumulator.parts}
         for m in metrics:
@@ -265,7 +265,7 @@ def wrapped(inner: Accumulator, wrap: Wrap) -> Accumulator:
     """
     if inner.parts == (inner,):
         return wrap(inner)
-    return Joint.of([wrap(part) for part in inner.parts])
+    return Joint.made_of([wrap(part) for part in inner.parts])
 
 
 def inner_data(

@@ -69,8 +69,9 @@ def _is_a_value(s: Subject) -> None:
         require(other != metric, f"equal to {other!r}")
         require(repr(other) != repr(metric), f"prints as another metric: {metric!r}")
         if other.accumulator != owner:
-            key = other.accumulator.key
-            require(key != owner.key, f"{other!r} has its key {key} in checkpoints")
+            keys = [part.key for part in other.accumulator.parts]
+            own = [part.key for part in owner.parts]
+            require(keys != own, f"{other!r} has its keys {keys} in checkpoints")
 
 
 def _others(metric: Metric) -> list[Metric]:

@@ -1,0 +1,157 @@
+"""One metric over several models, seeds, tasks or outputs, side by side."""
+
+from collections.abc import Mapping
+from dataclasses import KW_ONLY
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxmetrics import checks
+from jaxmetrics.accumulator import Accumulator
+from jaxmetrics.checks import Mismatch, WrongKind
+from jaxmetrics.numerics import added
+from jaxmetrics.reduction import AxisName
+from jaxmetrics.stacks import reduced, repeated
+from jaxmetrics.wrapping import Around, Wrapper
+
+__all__ = ["Repeated", "SideBySide"]
+
+
+class SideBySide(Wrapper):
+    """The data of another accumulator, several times.
+
+    Args:
+      inner: The accumulator of each.
+      number: How many there are.
+      over: The inputs that each has its own of, along an axis; the others they share.
+      axis: Which axis that is.
+    """
+
+    number: int
+    over: tuple[str, ...]
+    axis: int
+
+    def checked(self) -> dict[str, Any]:
+        """Checks the numbers, and that there is something to tell them apart."""
+        if not self.over:
+            raise WrongKind(f"{self.inner!r} takes nothing that over names.")
+        return {
+            "number": checks.integer(self.number, "number", 1),
+            "axis": checks.integer(self.axis, "axis", -(2**31)),
+        }
+
+    def empty(self) -> Any:
+        """Nothing, as many times."""
+        return repeated(self.inner.empty(), self.number)
+
+    def _axes(self, inputs: dict[str, Any]) -> dict[str, int | None]:
+        """Along which axis each input is taken apart."""
+        for name in self.over:
+            if name not in inputs:
+                continue
+            x = inputs[name] = checks.array(inputs[name], name)
+            if not -x.ndim <= self.axis < x.ndim or x.shape[self.axis] != self.number:
+                raise Mismatch(
+                    f"{name} must have {self.number} entries along axis {self.axis}, "
+                    f"one for each; got {name} {x.shape}."
+                )
+        return {name: self.axis if name in self.over else None for name in inputs}
+
+    def measure(self, *args: Any, **kwargs: Any) -> Any:
+        """The data of one batch, of each."""
+        inputs = self.bound(args, kwargs)
+        axes = self._axes(inputs)
+
+        def measure_one(inputs: dict[str, Any]) -> Any:
+            return self.inner.measure(**inputs)
+
+        vmapped = jax.vmap(measure_one, in_axes=(axes,), axis_size=self.number)
+        return vmapped(inputs)
+
+    def combine(self, data: Any, other: Any) -> Any:
+        """One by one."""
+        return jax.vmap(self.inner.combine)(data, other)
+
+    def reduce(self, data: Any, axis_name: AxisName) -> Any:
+        """One by one."""
+        return reduced(self.inner, data, axis_name)
+
+    def decayed(self, data: Any, factor: jax.Array) -> Any:
+        """One by one."""
+        return jax.vmap(lambda own: self.inner.decayed(own, factor))(data)
+
+    def value(self, data: Any) -> Any:
+        """The inner values, with a leading axis."""
+        return jax.vmap(self.inner.value)(data)
+
+    def flags(self, data: Any) -> jax.Array | None:
+        """Those of all together."""
+        each = jax.vmap(self.inner.flags)(data)
+        return None if each is None else added(jnp.moveaxis(each, 0, 1), 1)
+
+
+class Repeated(Around):
+    """A metric of each of several models, seeds, tasks or outputs, in one state.
+
+    Inputs named in `over` have an axis with an entry for each; the others are shared.
+    The result has a leading axis of them, as `vmap` would give it.
+
+    Args:
+      metric: What is computed of each.
+      number: How many there are.
+      over: The inputs that each has its own of: a name or several.
+      axis: Which of their axes that is: 0 for predictions stacked by model, -1 for
+        targets with several outputs.
+
+    Example:
+      >>> import jaxmetrics as jm
+      >>> models = jm.Repeated(jm.Recall(), 2, over="y_pred")
+      >>> print(models(y_true=[1, 1], y_pred=[[0.9, 0.1], [0.8, 0.7]]))
+      [0.5 1. ]
+      >>> outputs = jm.Repeated(jm.Mean(), 2, over="values", axis=-1)
+      >>> print(outputs(values=[[1.0, 10.0], [3.0, 20.0]]))
+      [ 2. 15.]
+    """
+
+    number: int
+    _: KW_ONLY
+    over: Any
+    axis: int = 0
+
+    def checked(self) -> dict[str, Any]:
+        """Checks that the metric takes what is named."""
+        over = (self.over,) if isinstance(self.over, str) else self.over
+        if not isinstance(over, tuple) or not over:
+            raise WrongKind(
+                f"over must name inputs that each has its own of; got {self.over!r}."
+            )
+        plain = super().checked()
+        takes = self.metric.accumulator.inputs
+        for name in over:
+            if name not in takes:
+                raise WrongKind(
+                    f"over names the input {name!r}; the inputs are {list(takes)}."
+                )
+        return {**plain, "over": over}
+
+    def wrap(self, part: Accumulator) -> Accumulator:
+        """It, several times."""
+        over = tuple(name for name in self.over if name in part.inputs)
+        return SideBySide(part, self.number, over, self.axis)
+
+    def admit(self, inputs: Mapping[str, Any]) -> None:
+        """As the metric, of the inputs of one."""
+        own = dict(inputs)
+        for name in self.over:
+            if name in own:
+                own[name] = jnp.moveaxis(jnp.asarray(own[name]), self.axis, 0)[0]
+        self.metric.admit(own)
+
+    def read(self, data: Any) -> Any:
+        """The metric's answers."""
+        return jax.vmap(self.metric.answer)(self.inner(data, lambda _, own: own))
+
+    def answer(self, data: Any) -> Any:
+        """As `read`: each answers for its own bad rows."""
+        return self.read(data)
