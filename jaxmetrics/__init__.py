@@ -125,6 +125,9 @@ from jaxmetrics.ranks import Ranks as Ranks
 from jaxmetrics.ratios import ConfusionMetric as ConfusionMetric
 from jaxmetrics.scores import ScoreHistogram as ScoreHistogram
 
+# States as bytes
+from jaxmetrics.serialization import from_bytes as from_bytes, to_bytes as to_bytes
+
 # The state record
 from jaxmetrics.state import State as State
 
@@ -195,8 +198,10 @@ __all__ = [
     "average_precision",
     "divide",
     "even_thresholds",
+    "from_bytes",
     "merge_processes",
     "pad_batch",
+    "to_bytes",
 ]
 
 # Reprs, errors and pickles name the door, not the room.

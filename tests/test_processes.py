@@ -7,6 +7,7 @@ tests here; they read what it found.
 import functools
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -123,6 +124,17 @@ def test_one_program_over_all_processes_counts_as_one_process_does(found):
 def test_merging_a_global_state_returns_it_as_it_is(found):
     """It holds the rows of all processes already; merging would multiply them."""
     assert all(report["global"]["merging_it_changes_nothing"] for report in found)
+
+
+def test_a_global_state_is_written_by_any_process_if_it_has_all_of_it(found):
+    """Replicated it is, and read as a local state; spread over processes it is not."""
+    for report in found:
+        assert report["global"]["read"] == report["global"]["state"]
+        assert re.match(
+            r"to_bytes: the state must be on this process; .* spread over several.*"
+            r"out_shardings=NamedSharding\(mesh, PartitionSpec\(\)\)",
+            report["global"]["spread"],
+        )
 
 
 def test_loops_of_unequal_length_merge_to_what_one_process_counts(found):

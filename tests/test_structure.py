@@ -21,7 +21,8 @@ FLOORS = [
     "grids ratios",
     "aggregation areas auc best_points confusion curves exact"
     " f_scores operating_points",
-    "collection hosts testing",
+    "collection hosts serialization testing",
+    "beam",
 ]
 LEVELS = {r: i for i, f in enumerate(FLOORS) for r in f.replace("+", " ").split()}
 FAMILIES, COMBINATORS = (5, 6, 7), 8
