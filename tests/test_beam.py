@@ -265,12 +265,8 @@ def test_the_coder_is_equal_for_equal_options_and_deterministic():
     """So Beam keeps one, and an updated pipeline goes on with its accumulators."""
     combine = MetricCombineFn(METRICS, batch_size=SIZE)
     coder = combine.get_accumulator_coder()
-    assert (
-        coder
-        == MetricCombineFn(
-            copy.deepcopy(METRICS), batch_size=SIZE
-        ).get_accumulator_coder()
-    )
+    again = MetricCombineFn(copy.deepcopy(METRICS), batch_size=SIZE)
+    assert coder == again.get_accumulator_coder()
     assert coder != MetricCombineFn(jm.Recall()).get_accumulator_coder()
     assert coder.is_deterministic()
     assert coder.to_type_hint() is room.Partial
