@@ -8,8 +8,13 @@
 
 Not part of `import jaxmetrics`: Beam comes with the extra, `jaxmetrics[beam]`. A bundle
 buffers rows and updates its state with batches of one size, so a metric is compiled
-once. Between bundles and machines an accumulator is the bytes of `to_bytes`, which are
-refused where they are another metric's.
+once. What leaves a bundle is the bytes of `to_bytes`, which are refused where they are
+another metric's.
+
+Bytes, and no object with a coder of its own: Beam's coder of bytes is compiled. While a
+coder in Python works, such as one that waits for a compilation, the thread that sends
+every second what is there (`TimeBasedBufferingClosableOutputStream`) sends half an
+element, and the receiver reads garbage. So all work is done before Beam encodes.
 """
 
 import functools
@@ -29,9 +34,8 @@ from jaxmetrics.state import State
 
 try:
     from apache_beam import CombineFn
-    from apache_beam.coders import Coder
 except ImportError:  # the room can be looked at; MetricCombineFn says what is missing
-    CombineFn = Coder = object
+    CombineFn = object
 
 __all__ = ["MetricCombineFn"]
 
@@ -73,41 +77,37 @@ class MetricCombineFn(CombineFn):
             size = checks.integer(batch_size, "batch_size", 1)
             self.plan = Plan(metric, size, checks.boolean(batched, "batched"))
 
-    def create_accumulator(self) -> "Partial":
+    def create_accumulator(self) -> "Partial | bytes":
         """Nothing seen."""
         return Partial(self.plan)
 
-    def add_input(self, partial: "Partial", element: Any) -> "Partial":
+    def add_input(self, accumulator: "Partial | bytes", element: Any) -> "Partial":
         """One row, or one batch of them."""
+        partial = _opened(self.plan, accumulator)
         partial.add([element], _rows(element, batched=self.plan.batched))
         return partial
 
-    def merge_accumulators(self, partials: Iterable["Partial"]) -> "Partial":
-        """What all of them have seen; the first one is changed, as Beam allows."""
-        first, *others = [*partials] or [self.create_accumulator()]
-        for other in others:
-            first.merge(other)
-        return first
+    def merge_accumulators(self, accumulators: Iterable["Partial | bytes"]) -> bytes:
+        """The bytes of what all of them have seen."""
+        merged = Partial(self.plan)
+        for accumulator in accumulators:
+            merged.merge(_opened(self.plan, accumulator))
+        return merged.to_bytes()
 
-    def compact(self, partial: "Partial") -> "Partial":
-        """A state alone, without rows that wait for an update."""
-        partial.flush()
-        return partial
+    def compact(self, accumulator: "Partial | bytes") -> bytes:
+        """What is sent to other workers: the bytes of the state, all rows included."""
+        return _opened(self.plan, accumulator).to_bytes()
 
-    def extract_output(self, partial: "Partial") -> Any:
+    def extract_output(self, accumulator: "Partial | bytes") -> Any:
         """The value, on the host."""
-        state = partial.flush()
+        state = _opened(self.plan, accumulator).flush()
         with COMPILING:
             value = _programs(self.plan.metric).compute(state)
         return jax.tree.map(_plain, jax.device_get(value))
 
-    def get_accumulator_coder(self) -> "PartialCoder":
-        """The coder that writes states as bytes."""
-        return PartialCoder(self.plan)
-
 
 class Plan(NamedTuple):
-    """The options, as accumulators and their coder have them too."""
+    """The options, as accumulators have them too."""
 
     metric: Metric
     batch_size: int
@@ -126,7 +126,7 @@ class Partial:
         self.rows = 0  # in the elements
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restored, (self.plan, self.to_bytes())
+        return _opened, (self.plan, self.to_bytes())
 
     def to_bytes(self) -> bytes:
         """The bytes of its state, all rows included."""
@@ -165,29 +165,6 @@ class Partial:
         return state
 
 
-class PartialCoder(Coder):
-    """Writes accumulators as the bytes of `to_bytes`; equal for equal options."""
-
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
-
-    def encode(self, partial: Partial) -> bytes:
-        """The bytes of its state, all rows included."""
-        return partial.to_bytes()
-
-    def decode(self, data: bytes) -> Partial:
-        """The accumulator again, if the bytes are of the same metric."""
-        return _restored(self.plan, data)
-
-    def is_deterministic(self) -> bool:
-        """Equal states are equal bytes."""
-        return True
-
-    def to_type_hint(self) -> type[Partial]:
-        """What it codes."""
-        return Partial
-
-
 # --- details -------------------------------------------------------------------------
 
 
@@ -214,8 +191,11 @@ def _programs(metric: Metric) -> Programs:
     )
 
 
-def _restored(plan: Plan, data: bytes) -> Partial:
-    return Partial(plan, from_bytes(plan.metric, data))
+def _opened(plan: Plan, accumulator: "Partial | bytes") -> Partial:
+    """An accumulator that takes rows, out of one that was sent, if it is."""
+    if isinstance(accumulator, Partial):
+        return accumulator
+    return Partial(plan, from_bytes(plan.metric, accumulator))
 
 
 def _require_masks(metric: Any) -> None:
