@@ -141,6 +141,9 @@ from jaxmetrics.repeating import Repeated as Repeated
 from jaxmetrics.restarts import Every as Every
 from jaxmetrics.scores import ScoreHistogram as ScoreHistogram
 
+# States as bytes
+from jaxmetrics.serialization import from_bytes as from_bytes, to_bytes as to_bytes
+
 # Slices
 from jaxmetrics.slicing import (
     RowsBySlice as RowsBySlice,
@@ -245,9 +248,11 @@ __all__ = [
     "divide",
     "evaluate",
     "even_thresholds",
+    "from_bytes",
     "harmonic_mean",
     "merge_processes",
     "pad_batch",
+    "to_bytes",
     "where",
 ]
 

@@ -92,13 +92,29 @@ def one_program(processes, mesh):
         }
         state = jax.block_until_ready(step(state, own))
     same = jm.merge_processes(METRICS, state) is state
-    return {"state": as_lists(state), "merging_it_changes_nothing": same}
+    read = jm.from_bytes(METRICS, jm.to_bytes(METRICS, state))
+    return {
+        "state": as_lists(state),
+        "read": as_lists(read),
+        "spread": error_of(jm.Precision(), spread_over(mesh), jm.to_bytes),
+        "merging_it_changes_nothing": same,
+    }
 
 
-def error_of(metric, state):
-    """The words of the ValueError that a merge raises."""
+def spread_over(mesh):
+    """A state of which no process has all."""
+    split = NamedSharding(mesh, PartitionSpec(None, "data"))
+    words, weights = map(np.asarray, jax.tree.leaves(jm.Precision().init()))
+    weights = jax.make_array_from_callback(weights.shape, split, weights.__getitem__)
+    return jax.tree.unflatten(
+        jax.tree.structure(jm.Precision().init()), [words, weights]
+    )
+
+
+def error_of(metric, state, function=jm.merge_processes):
+    """The words of the ValueError that a function of a state raises."""
     try:
-        jm.merge_processes(metric, state)
+        function(metric, state)
     except ValueError as error:
         return str(error)
     return None

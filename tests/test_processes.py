@@ -126,6 +126,17 @@ def test_merging_a_global_state_returns_it_as_it_is(found):
     assert all(report["global"]["merging_it_changes_nothing"] for report in found)
 
 
+def test_a_global_state_is_written_by_any_process_if_it_has_all_of_it(found):
+    """Replicated it is, and read as a local state; spread over processes it is not."""
+    for report in found:
+        assert report["global"]["read"] == report["global"]["state"]
+        assert re.match(
+            r"to_bytes: the state must be on this process; .* spread over several.*"
+            r"out_shardings=NamedSharding\(mesh, PartitionSpec\(\)\)",
+            report["global"]["spread"],
+        )
+
+
 def test_loops_of_unequal_length_merge_to_what_one_process_counts(found):
     """One process has no batch at all; none hangs, and all get the same bits."""
     ranks = range(len(found))

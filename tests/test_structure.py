@@ -1,6 +1,8 @@
 """The shape of the package: floors, sizes of rooms, one door."""
 
 import ast
+import importlib.util
+import sys
 from inspect import ismodule
 from pathlib import Path
 
@@ -23,9 +25,9 @@ FLOORS = [
     "grids ratios",
     "aggregation areas auc best_points confusion curves exact"
     " f_scores operating_points",
-    "best_so_far bootstrap collection hosts repeating restarts slicing testing"
-    " windowing",
-    "feeding",
+    "best_so_far bootstrap collection hosts repeating restarts serialization slicing"
+    " testing windowing",
+    "beam feeding",
     "evaluation",
 ]
 LEVELS = {r: i for i, f in enumerate(FLOORS) for r in f.replace("+", " ").split()}
@@ -65,3 +67,15 @@ def test_the_door_lists_all_that_is_public_sorted_and_under_its_own_name() -> No
     public = {n for n, x in vars(jm).items() if n[0] != "_" and not ismodule(x)}
     assert list(jm.__all__) == sorted(public)
     assert {getattr(jm, name).__module__ for name in public} == {"jaxmetrics"}
+
+
+def test_the_room_of_beam_imports_without_beam(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Documents and doctests walk all rooms; only using this one needs the extra."""
+    monkeypatch.setitem(sys.modules, "apache_beam", None)
+    spec = importlib.util.spec_from_file_location("without_beam", ROOT / "beam.py")
+    assert spec is not None
+    assert spec.loader is not None
+    room = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(room)
+    with pytest.raises(ImportError, match=r"needs Apache Beam: pip install 'jaxm"):
+        room.MetricCombineFn(jm.Mean())
