@@ -28,8 +28,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmetrics import checks
+from jaxmetrics.accumulator import Accumulator
 from jaxmetrics.checks import Mismatch, WrongKind
-from jaxmetrics.metric import Accumulator, Metric
+from jaxmetrics.metric import Metric
 from jaxmetrics.state import State, check_owner, check_template
 
 __all__ = ["from_bytes", "to_bytes"]
