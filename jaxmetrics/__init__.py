@@ -54,6 +54,13 @@ from jaxmetrics.best_points import (
 # Recent updates
 from jaxmetrics.best_so_far import Best as Best, BestSoFar as BestSoFar
 
+# Standard errors and intervals by resampling
+from jaxmetrics.bootstrap import (
+    Bootstrap as Bootstrap,
+    Bootstrapped as Bootstrapped,
+    Bounds as Bounds,
+)
+
 # Several metrics as one
 from jaxmetrics.collection import Collection as Collection
 
@@ -184,6 +191,9 @@ __all__ = [
     "BestFBetaScore",
     "BestSoFar",
     "BinaryAccuracy",
+    "Bootstrap",
+    "Bootstrapped",
+    "Bounds",
     "Collection",
     "ConfusionCounts",
     "ConfusionMetric",

@@ -112,6 +112,23 @@ class Accumulator(Metric):
             "less; take Windowed instead."
         )
 
+    @property
+    def can_resample(self) -> bool:
+        """Whether `resampled` draws from what the data keep, without the rows."""
+        return False
+
+    def resampled(self, data: Any, key: jax.Array) -> Any:
+        """The data of rows drawn anew: each as often as a Poisson number of mean 1.
+
+        Defined where `can_resample` holds: where the data are counts of independent
+        rows by cell, so that one draw for each cell has the same distribution.
+
+        Args:
+          data: Of rows without weights.
+          key: A key of `jax.random`.
+        """
+        raise WrongKind(f"{self!r} does not keep what it would take to draw anew.")
+
     def flags(self, data: Any) -> jax.Array | None:
         """Words `(2, 3)` that count bad values (see `Validity`), or None."""
         return None

@@ -47,6 +47,11 @@ class Mapped(Metric):
         """The inner metric's."""
         return self.metric.accumulator
 
+    @property
+    def refused(self) -> frozenset[str]:
+        """As the inner metric."""
+        return self.metric.refused
+
     def admit(self, inputs: Mapping[str, Any]) -> None:
         """As the inner metric."""
         self.metric.admit(inputs)
@@ -93,6 +98,13 @@ class Wired(Metric):
             (name, source) for name, source in self.names if name in part.inputs
         )
         return Renamed(part, own) if own else part
+
+    @property
+    def refused(self) -> frozenset[str]:
+        """As the inner metric, of the inputs by the new names."""
+        names = dict(self.names)
+        found = (names.get(name, name) for name in self.metric.refused)
+        return frozenset(name for name in found if name is not None)
 
     def admit(self, inputs: Mapping[str, Any]) -> None:
         """As the inner metric, of the inputs by its own names."""
@@ -155,6 +167,11 @@ class OfSeveral(Metric):
         """The operands' accumulators, each once."""
         joint = Joint.made_of(self._metrics)
         return joint.parts[0] if len(joint.parts) == 1 else joint
+
+    @property
+    def refused(self) -> frozenset[str]:
+        """What any operand refuses."""
+        return frozenset().union(*(metric.refused for metric in self._metrics))
 
     def admit(self, inputs: Mapping[str, Any]) -> None:
         """As all operands."""

@@ -186,6 +186,11 @@ class BestSoFar(Metric):
         """The metric's state and the best value."""
         return BestValue(self.metric, self.mode)
 
+    @property
+    def refused(self) -> frozenset[str]:
+        """As the metric."""
+        return self.metric.refused
+
     def admit(self, inputs: Mapping[str, Any]) -> None:
         """As the metric."""
         self.metric.admit(inputs)

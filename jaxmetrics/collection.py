@@ -127,6 +127,11 @@ class Collection(Metric, own_init=True):
         """The members' accumulators, each once."""
         return Joint.made_of([metric for _, metric in self.members])
 
+    @property
+    def refused(self) -> frozenset[str]:
+        """What any member refuses."""
+        return frozenset().union(*(metric.refused for _, metric in self.members))
+
     def admit(self, inputs: Mapping[str, Any]) -> None:
         """As every member; the one that refuses is named."""
         for name, metric in self.members:

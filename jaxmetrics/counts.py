@@ -39,6 +39,7 @@ from jaxmetrics.numerics import (
     words_from_counts,
     words_to_two_floats,
 )
+from jaxmetrics.poisson import poisson_words
 from jaxmetrics.thresholds import (
     EvenGrid,
     even_thresholds,
@@ -306,6 +307,19 @@ class ConfusionCounts(Accumulator):
         weights = jnp.concatenate([weights[:, :-1], square], axis=1)
         counts = data.counts.at[:, :-3].set(np.uint32(0))
         return CountsData(counts, weights)
+
+    @property
+    def can_resample(self) -> bool:
+        """Unless a row counts in several classes, which depend on each other."""
+        return self.num_classes is None
+
+    def resampled(self, data: CountsData, key: jax.Array) -> CountsData:
+        """One draw for each cell."""
+        cells = poisson_words(key, data.counts[:, :-3])
+        counts = jnp.concatenate([cells, data.counts[:, -3:]], axis=1)
+        # What rows with weights would have been cannot be told from their sums.
+        weighted = jnp.any(data.weights != 0).astype(jnp.uint32)
+        return CountsData(counts.at[0, -3].add(weighted), data.weights)
 
     def flags(self, data: CountsData) -> jax.Array:
         """Words of the bad-value counters."""

@@ -175,6 +175,11 @@ class Metric(Frozen):
 
     # --- for metrics made of metrics --------------------------------------------------
 
+    @property
+    def refused(self) -> frozenset[str]:
+        """Optional inputs of the accumulator that `admit` never lets through."""
+        return frozenset()
+
     def admit(self, inputs: Mapping[str, Any]) -> None:
         """Refuses inputs that the accumulator takes, but this read-out must not."""
         del inputs  # most take whatever their accumulator does

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxmetrics import checks
 from jaxmetrics.accumulator import Accumulator
 from jaxmetrics.checks import Mismatch, WrongKind
+from jaxmetrics.metric import Metric
 from jaxmetrics.numerics import added
 from jaxmetrics.reduction import AxisName
 from jaxmetrics.stacks import reduced, repeated
@@ -76,6 +77,11 @@ class SideBySide(Wrapper):
     def reduce(self, data: Any, axis_name: AxisName) -> Any:
         """One by one."""
         return reduced(self.inner, data, axis_name)
+
+    @property
+    def can_resample(self) -> bool:
+        """No: they may share rows, which have to be drawn for all alike."""
+        return False
 
     def decayed(self, data: Any, factor: jax.Array) -> Any:
         """One by one."""
@@ -148,6 +154,13 @@ class Repeated(Around):
                 own[name] = jnp.moveaxis(jnp.asarray(own[name]), self.axis, 0)[0]
         self.metric.admit(own)
 
+    def difference(self) -> Metric:
+        """How much more each has than the first; of two, one number.
+
+        Under `Bootstrap` both see the same rows, which is a paired comparison.
+        """
+        return self.map(_less_the_first)
+
     def read(self, data: Any) -> Any:
         """The metric's answers."""
         return jax.vmap(self.metric.answer)(self.inner(data, lambda _, own: own))
@@ -155,3 +168,11 @@ class Repeated(Around):
     def answer(self, data: Any) -> Any:
         """As `read`: each answers for its own bad rows."""
         return self.read(data)
+
+
+def _less_the_first(values: Any) -> Any:
+    def one(x: jax.Array) -> jax.Array:
+        differences = x[1:] - x[:1]
+        return differences[0] if x.shape[0] == 2 else differences
+
+    return jax.tree.map(one, values)

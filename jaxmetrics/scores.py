@@ -32,13 +32,16 @@ from jaxmetrics.numerics import (
     add_counts,
     add_two_floats,
     added,
+    carry,
     cumulative_two_floats,
     divide,
     read_count,
     scale_two_floats,
     words_from_counts,
+    words_to_float,
     words_to_two_floats,
 )
+from jaxmetrics.poisson import poisson_words, shifted_words
 from jaxmetrics.ranks import Ranks, ranks_of
 from jaxmetrics.score_cells import LEVELS, ScoreCells
 from jaxmetrics.totals import Counts, four_counts
@@ -282,6 +285,30 @@ class ScoreHistogram(Accumulator):
         both = jnp.concatenate([x.reshape(2, -1) for x in (weights, squares)], axis=1)
         counts = data.counts.at[:, -_FLAGS:, 0].set(self.flags(data))
         return ScoreData(counts.at[:, :table].set(np.uint32(0)), both)
+
+    @property
+    def can_resample(self) -> bool:
+        """Unless a row counts in several classes, which depend on each other."""
+        return self.num_classes is None
+
+    def resampled(self, data: ScoreData, key: jax.Array) -> ScoreData:
+        """One draw for each cell, whose rows keep their mean offset."""
+        table = math.prod(self._shape)
+        rows, levels = data.counts[:, :table, 0], data.counts[:, :table, 1]
+        drawn = poisson_words(key, rows)
+        level = divide(words_to_float(levels), words_to_float(rows))
+        whole = jnp.floor(level)
+        part = jnp.round((level - whole) * words_to_float(drawn))
+        # A word of 21 bits times a level of 8 fits; the part is below the rows.
+        levels = carry(drawn * whole.astype(jnp.uint32)[None])
+        levels = shifted_words(levels, part.astype(jnp.int32))
+        pairs = jnp.stack([drawn, levels], axis=-1)
+        counts = jnp.concatenate([pairs, data.counts[:, table:]], axis=1)
+        if data.weights is not None:
+            # What rows with weights would have been cannot be told from their sums.
+            weighted = jnp.any(data.weights != 0).astype(jnp.uint32)
+            counts = counts.at[0, -_FLAGS, 0].add(weighted)
+        return ScoreData(counts, data.weights)
 
     def flags(self, data: ScoreData) -> jax.Array:
         """Words of the bad-value counters."""

@@ -379,6 +379,11 @@ class OverSlices(Metric):
         """That of the slices."""
         return self.sliced.accumulator
 
+    @property
+    def refused(self) -> frozenset[str]:
+        """As the metric of the slices."""
+        return self.sliced.refused
+
     def admit(self, inputs: Mapping[str, Any]) -> None:
         """As the metric of the slices."""
         self.sliced.admit(inputs)

@@ -136,6 +136,15 @@ class Renamed(Wrapper):
         """The inner accumulator's."""
         return self.inner.decayed(data, factor)
 
+    @property
+    def can_resample(self) -> bool:
+        """As the inner accumulator."""
+        return self.inner.can_resample
+
+    def resampled(self, data: Any, key: jax.Array) -> Any:
+        """The inner accumulator's."""
+        return self.inner.resampled(data, key)
+
     def value(self, data: Any) -> Any:
         """The inner accumulator's."""
         return self.inner.value(data)
@@ -315,6 +324,11 @@ class Around(Metric):
     def accumulator(self) -> Accumulator:
         """The metric's, each part wrapped."""
         return wrapped(self.metric.accumulator, self.wrap)
+
+    @property
+    def refused(self) -> frozenset[str]:
+        """As the metric."""
+        return self.metric.refused
 
     def admit(self, inputs: Mapping[str, Any]) -> None:
         """As the metric."""

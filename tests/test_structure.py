@@ -16,7 +16,7 @@ MODULES = [str(path.relative_to(ROOT)) for path in ROOT.rglob("*.py")]
 FLOORS = [
     "checks numerics reduction sorting",
     "frozen intervals lanes limbs score_cells state thresholds wide",
-    "forms ranks totals",
+    "forms poisson ranks totals",
     "histogram",
     "groups",
     "binary metric+accumulator+wrapping+algebra+computed",

@@ -54,7 +54,7 @@ class Subject:
             {k: _as_array(x) for k, x in batch.items()} for batch in batches
         ]
         self.devices = [n for n in devices if n <= jax.device_count()]
-        takes = metric.accumulator.inputs
+        takes = set(metric.accumulator.inputs) - metric.refused
         self.weighs, self.masks = WEIGHT in takes, MASK in takes
         sizes = [{np.shape(x)[:1] for x in batch.values()} for batch in self.batches]
         if len(sizes) < 2 or any(len(s) != 1 or s == {()} for s in sizes):

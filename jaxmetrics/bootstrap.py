@@ -1,0 +1,452 @@
+"""Standard errors and intervals of any metric, by the Poisson bootstrap.
+
+In each replicate every row counts as often as a Poisson number of mean 1 says, which is
+what drawing rows with replacement comes to where there are many. Each replicate's
+metric is one value; how far they spread tells how uncertain the metric is.
+
+Two ways, one result:
+
+* **From counts.** Where the state is made of counts of independent rows without
+  weights, a replicate is one Poisson number for each count, drawn when it is computed.
+  The state is the metric's own, and `update` costs nothing more.
+* **From rows.** Everywhere else each row draws its numbers inside `update`, which keeps
+  one more state for each replicate.
+"""
+
+from collections.abc import Mapping
+from dataclasses import KW_ONLY
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxmetrics import checks
+from jaxmetrics.accumulator import Accumulator
+from jaxmetrics.checks import Mismatch, WrongKind
+from jaxmetrics.metric import Metric, by_key
+from jaxmetrics.numerics import add_counts, words_from_counts
+from jaxmetrics.poisson import drawn_together
+from jaxmetrics.reduction import AxisName, reduce_over
+from jaxmetrics.stacks import at, joined, reduced, repeated
+from jaxmetrics.state import State
+from jaxmetrics.wrapping import Around, Wrapper
+
+__all__ = ["Bootstrap", "Bootstrapped", "Bounds", "Replicates"]
+
+IDS = "row_ids"
+BATCH = 16  # of replicates that are drawn from counts at once
+_ONCE, _TWICE = np.int32(1), np.int32(2)
+
+
+class Bounds(NamedTuple):
+    """The ends of an interval.
+
+    Attributes:
+      lower: The lower end.
+      upper: The upper end.
+    """
+
+    lower: Any
+    upper: Any
+
+
+class Bootstrapped(NamedTuple):
+    """What `Bootstrap` computes.
+
+    Attributes:
+      value: The metric of the rows as they are.
+      standard_error: The standard deviation of the replicates.
+      percentile: The interval between percentiles of the replicates.
+      basic: The same, mirrored at the value: `2 * value - percentile`.
+    """
+
+    value: Any
+    standard_error: Any
+    percentile: Bounds
+    basic: Bounds
+
+
+# --- replicates from rows ------------------------------------------------------------
+
+
+class ReplicateData(NamedTuple):
+    """What `Replicates` keeps."""
+
+    whole: Any  # the data of the rows as they are
+    replicates: Any  # the data of each replicate; a leading axis
+    rows: jax.Array  # uint32 (2, 1): words of the rows that have a running number
+    counters: jax.Array  # int32: how many counted them, 2 for any more than one
+
+
+class Replicates(Wrapper):
+    """The data of another accumulator, and of replicates of its rows.
+
+    Args:
+      inner: The accumulator, which takes weights.
+      number: How many replicates there are.
+      seed: Of the random numbers.
+    """
+
+    number: int
+    seed: int
+
+    def checked(self) -> dict[str, Any]:
+        """Checks that rows can be drawn more than once."""
+        if IDS in self.inner.inputs:
+            raise Mismatch(
+                f"there is an input {IDS!r} already; rename it, as in "
+                f"metric.with_inputs({IDS}='group_ids')."
+            )
+        if self.inner.input_for("sample_weight") is None:
+            raise WrongKind(
+                f"rows are drawn by their weights, and {self.inner!r} takes none."
+            )
+        return {
+            "number": checks.integer(self.number, "replicates", 2),
+            "seed": checks.integer(self.seed, "seed", 0),
+        }
+
+    @property
+    def can_resample(self) -> bool:
+        """No: these are drawn already."""
+        return False
+
+    @property
+    def inputs(self) -> Mapping[str, bool]:
+        """The inner accumulator's, and the ids of rows."""
+        return {**self.inner.inputs, IDS: False}
+
+    def empty(self) -> ReplicateData:
+        """No rows."""
+        replicates = repeated(self.inner.empty(), self.number)
+        zeros = jnp.zeros((2, 1), jnp.uint32), jnp.zeros((), jnp.int32)
+        return ReplicateData(self.inner.empty(), replicates, *zeros)
+
+    def measure(self, *args: Any, **kwargs: Any) -> ReplicateData:
+        """The data of one batch alone."""
+        return self.extend(self.empty(), *args, **kwargs)
+
+    def extend(self, data: ReplicateData, *args: Any, **kwargs: Any) -> ReplicateData:
+        """The data after one more batch."""
+        inputs = self.bound(args, kwargs)
+        ids = inputs.pop(IDS, None)
+        rows = self._rows(inputs)
+        if ids is not None:
+            numbers, counted, counters = _checked_ids(ids, rows), 0, data.counters
+        else:
+            _refuse_devices()
+            start = data.rows[0, 0] | (data.rows[1, 0] << 21)  # below 2^32
+            numbers = start + lax.iota(jnp.uint32, rows)
+            counted, counters = rows, jnp.maximum(data.counters, _ONCE)
+        return ReplicateData(
+            self.inner.extend(data.whole, **inputs),
+            self._drawn(data.replicates, numbers, inputs),
+            add_counts(
+                data.rows, words_from_counts(jnp.full((1,), counted, jnp.uint32))
+            ),
+            counters,
+        )
+
+    def _rows(self, inputs: Mapping[str, Any]) -> int:
+        """How many rows the batch has."""
+        first = next(name for name, needed in self.inner.inputs.items() if needed)
+        shape = np.shape(jax.tree.leaves(inputs[first])[0])
+        if not shape:
+            raise Mismatch(f"rows are drawn, and {first} has no axis of rows.")
+        return int(shape[0])
+
+    def _drawn(self, replicates: Any, numbers: jax.Array, inputs: Any) -> Any:
+        """The replicates with a batch, two at a time: a row's random bits last so."""
+        name: Any = self.inner.input_for("sample_weight")
+        pairs = -(-self.number // 2)
+        seed = jax.random.key(self.seed)
+
+        def one_of(times: jax.Array) -> Any:
+            weight = weighted(inputs.get(name), times)
+            return self.inner.measure(**{**inputs, name: weight})
+
+        def pair(i: jax.Array) -> Any:
+            first, second = drawn_together(jax.random.fold_in(seed, i), numbers)
+            return joined(at(one_of(first), None), at(one_of(second), None))
+
+        drawn = lax.map(pair, lax.iota(jnp.uint32, pairs))
+        drawn = jax.tree.map(
+            lambda x: x.reshape(-1, *x.shape[2:])[: self.number], drawn
+        )
+        return jax.vmap(self.inner.combine)(replicates, drawn)
+
+    def combine(self, data: ReplicateData, other: ReplicateData) -> ReplicateData:
+        """Replicate by replicate."""
+        return ReplicateData(
+            self.inner.combine(data.whole, other.whole),
+            jax.vmap(self.inner.combine)(data.replicates, other.replicates),
+            add_counts(data.rows, other.rows),
+            _counters(data.counters, other.counters),
+        )
+
+    def reduce(self, data: ReplicateData, axis_name: AxisName) -> ReplicateData:
+        """Replicate by replicate."""
+        rows = reduce_over(data.rows, axis_name, add_counts)
+        return ReplicateData(
+            self.inner.reduce(data.whole, axis_name),
+            reduced(self.inner, data.replicates, axis_name),
+            add_counts(rows, jnp.zeros_like(rows)),
+            reduce_over(data.counters, axis_name, _counters),
+        )
+
+    def value(self, data: ReplicateData) -> Any:
+        """The inner value of the rows as they are."""
+        return self.inner.value(data.whole)
+
+    def is_valid(self, data: ReplicateData) -> jax.Array | None:
+        """Whether the rows are, and no running number stands for two of them."""
+        valid = self.inner.is_valid(data.whole)
+        once = data.counters < _TWICE
+        return once if valid is None else valid & once
+
+    def flags(self, data: ReplicateData) -> jax.Array | None:
+        """Those of the rows as they are."""
+        return self.inner.flags(data.whole)
+
+    def problems(self, data: ReplicateData) -> Any:
+        """Those of the rows as they are."""
+        return self.inner.problems(data.whole)
+
+
+def _counters(a: jax.Array, b: jax.Array) -> jax.Array:
+    return jnp.minimum(a + b, _TWICE)
+
+
+def _refuse_devices() -> None:
+    """Refuses a running number where each device would count from 0."""
+    axes = jax.sharding.get_abstract_mesh().manual_axes
+    if axes:
+        raise Mismatch(
+            f"on the devices along {axes} a running number of rows would repeat, and "
+            "shards would be drawn alike; pass row_ids, a number for each row."
+        )
+
+
+def _checked_ids(ids: Any, rows: int) -> jax.Array:
+    """Ids as uint32."""
+    result = checks.array(ids, IDS)
+    if result.shape != (rows,) or not jnp.issubdtype(result.dtype, jnp.integer):
+        raise Mismatch(
+            f"{IDS} must be an integer for each row; got {result.dtype} "
+            f"{result.shape} for {rows} rows."
+        )
+    if result.dtype.itemsize > 4:  # both halves tell
+        result = result ^ (result >> 32)
+    return result.astype(jnp.uint32)
+
+
+def weighted(weight: Any, times: jax.Array) -> jax.Array:
+    """The weight of each row as many times."""
+    if weight is None:
+        return times
+    own = checks.array(weight, "sample_weight").astype(jnp.float32)
+    if own.ndim == 0:
+        return own * times
+    return own * times.reshape(times.shape + (1,) * (own.ndim - 1))
+
+
+# --- the metric ----------------------------------------------------------------------
+
+
+class Bootstrap(Around):
+    """A metric with its standard error and confidence intervals, by the bootstrap.
+
+    Where the metric's state is made of counts of rows (confusion counts, score
+    histograms; one class) the replicates are drawn from the counts in `compute`: the
+    state is the metric's own, shared with it in a `Collection`, and updates cost
+    nothing more. This takes no weights. Rows whose entries depend on each other, such
+    as several labels of one picture, take `weighted=True`.
+
+    With `weighted=True`, and for every other metric, each row draws its numbers in
+    `update`, which costs an update for each replicate, less than its random bits. The
+    replicates depend on `seed` and on `row_ids` alone: an integer for each row gives
+    the same replicates whatever the batches, devices and processes. Rows of one id are
+    drawn together: ids of users or documents make it a cluster bootstrap. Without ids
+    rows are numbered as they come, which repeats where several states are merged:
+    there ids are required. Inside `shard_map` and `pmap` an update without them raises;
+    a merge of two numbered states is NaN.
+
+    Args:
+      metric: What is computed: any that takes `sample_weight`, or is made of counts.
+      replicates: How many there are.
+      seed: Of the random numbers.
+      confidence: How often the intervals should hold the truth.
+      weighted: Draws rows in `update`, even where counts would do.
+
+    Returns:
+      From `compute`, a `Bootstrapped`. Replicates without a value (NaN) are left out;
+      NaN where none has one, and after bad values.
+
+    Example:
+      >>> import jaxmetrics as jm
+      >>> recall = jm.Bootstrap(jm.Recall(), replicates=200)
+      >>> found = recall(y_true=[1] * 100, y_pred=[1] * 80 + [0] * 20)
+      >>> print(found.value, abs(found.standard_error - 0.04) < 0.01)
+      0.8 True
+
+    References:
+      Efron and Tibshirani (1993), An introduction to the bootstrap. Chamandy et al.
+      (2012), Estimating uncertainty for massive data streams.
+    """
+
+    replicates: int = 200
+    _: KW_ONLY
+    seed: int = 0
+    confidence: float = 0.95
+    weighted: bool = False
+
+    def checked(self) -> dict[str, Any]:
+        """Checks the numbers."""
+        confidence = checks.number(self.confidence, "confidence")
+        if not 0 < confidence < 1:
+            raise Mismatch(f"confidence must be between 0 and 1; got {confidence}.")
+        return {
+            **super().checked(),
+            "replicates": checks.integer(self.replicates, "replicates", 2),
+            "seed": checks.integer(self.seed, "seed", 0),
+            "confidence": confidence,
+            "weighted": checks.boolean(self.weighted, "weighted"),
+        }
+
+    @property
+    def from_counts(self) -> bool:
+        """Whether the replicates are drawn from the counts, in `compute`."""
+        parts = self.metric.accumulator.parts
+        return not self.weighted and all(part.can_resample for part in parts)
+
+    def wrap(self, part: Accumulator) -> Accumulator:
+        """It, with replicates; as it is where it holds the counts."""
+        if self.from_counts:
+            return part
+        return Replicates(part, self.replicates, self.seed)
+
+    @property
+    def refused(self) -> frozenset[str]:
+        """As the metric; and weights where counts are drawn."""
+        if not self.from_counts:
+            return super().refused
+        parts = self.metric.accumulator.parts
+        names = (part.input_for("sample_weight") for part in parts)
+        return super().refused | {name for name in names if name is not None}
+
+    def admit(self, inputs: Mapping[str, Any]) -> None:
+        """As the metric; and no weights or dependent entries where counts are drawn."""
+        self.metric.admit(inputs)
+        if not self.from_counts:
+            return
+        for part in self.metric.accumulator.parts:
+            name = part.input_for("sample_weight")
+            if inputs.get(name or "") is not None:
+                raise WrongKind(
+                    f"replicates are drawn from numbers of rows, and {name} came; set "
+                    "weighted=True."
+                )
+            for name, needed in part.inputs.items():
+                shape = np.shape(inputs[name]) if needed and name in inputs else ()
+                if any(size > 1 for size in shape[1:]):
+                    raise Mismatch(
+                        f"the entries of a row are drawn together, and {name} has "
+                        f"{shape[1:]} of them; set weighted=True."
+                    )
+
+    def _values(self, data: Any) -> tuple[Any, Any]:
+        """The value of the rows as they are, and of each replicate."""
+        if not self.from_counts:
+            whole = self.inner(data, lambda _, own: own.whole)
+            drawn = self.inner(data, lambda _, own: own.replicates)
+            return self.metric.answer(whole), jax.vmap(self.metric.answer)(drawn)
+        owner = self.metric.accumulator
+
+        def draw(key: jax.Array) -> Any:
+            parts = enumerate(owner.parts)
+            drawn = {
+                part.key: part.resampled(
+                    by_key(owner, data)[part.key], jax.random.fold_in(key, i)
+                )
+                for i, part in parts
+            }
+            return self.metric.answer(owner.assemble(drawn))
+
+        keys = jax.random.split(jax.random.key(self.seed), self.replicates)
+        return self.metric.answer(data), lax.map(draw, keys, batch_size=BATCH)
+
+    def read(self, data: Any) -> Bootstrapped:
+        """Value, standard error and intervals."""
+        value, drawn = self._values(data)
+        tails = (1 - self.confidence) / 2, (1 + self.confidence) / 2
+        error = jax.tree.map(lambda x: jnp.nanstd(x, axis=0, ddof=1), drawn)
+        low, high = (
+            jax.tree.map(lambda x, q=q: jnp.nanquantile(x, q, axis=0), drawn)
+            for q in tails
+        )
+        basic = [
+            jax.tree.map(lambda x, end: 2 * x - end, value, end) for end in (high, low)
+        ]
+        return Bootstrapped(value, error, Bounds(low, high), Bounds(*basic))
+
+    def replicates_of(self, state: State) -> Any:
+        """The metric of each replicate, with a leading axis."""
+        with checks.naming(self.label):
+            self._check(state)
+            return self.poisoned(self._values(state.data)[1], state.data)
+
+    def p_value(self, null: float = 0.0) -> Metric:
+        """How likely a metric as far from `null` would be if that were the truth.
+
+        Two-sided, from the share of replicates on the other side: `2 (1 + k) / (1 + n)`
+        with the k of n replicates on the rarer side, at most 1. Of a difference between
+        two models on the same rows:
+
+            models = jm.Repeated(jm.AUROC(), 2, over="y_pred")
+            jm.Bootstrap(models.difference(), 1000).p_value()
+        """
+        return PValue(self, null)
+
+
+class PValue(Metric):
+    """The bootstrap's two-sided p-value; see `Bootstrap.p_value`."""
+
+    bootstrap: Bootstrap
+    null: float
+
+    def checked(self) -> dict[str, Any]:
+        """Checks the number."""
+        return {"null": checks.number(self.null, "null")}
+
+    @property
+    def label(self) -> str:
+        """The bootstrap's, and what is read of it."""
+        return f"{self.bootstrap.label}.p_value"
+
+    @property
+    def accumulator(self) -> Accumulator:
+        """The bootstrap's."""
+        return self.bootstrap.accumulator
+
+    @property
+    def refused(self) -> frozenset[str]:
+        """As the bootstrap."""
+        return self.bootstrap.refused
+
+    def admit(self, inputs: Mapping[str, Any]) -> None:
+        """As the bootstrap."""
+        self.bootstrap.admit(inputs)
+
+    def read(self, data: Any) -> Any:
+        """The share of replicates on the other side, twice."""
+        return jax.tree.map(self._two_sided, self.bootstrap._values(data)[1])
+
+    def _two_sided(self, drawn: jax.Array) -> jax.Array:
+        some = ~jnp.isnan(drawn)
+        sides = (drawn <= self.null) & some, (drawn >= self.null) & some
+        below, above = (jnp.sum(x, axis=0).astype(drawn.dtype) for x in sides)
+        number = jnp.sum(some, axis=0).astype(drawn.dtype)
+        share = 2 * (1 + jnp.minimum(below, above)) / (1 + number)
+        return jnp.where(number > 0, jnp.minimum(share, 1), jnp.nan)
