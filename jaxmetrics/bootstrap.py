@@ -36,7 +36,7 @@ from jaxmetrics.wrapping import Around, Wrapper
 __all__ = ["Bootstrap", "Bootstrapped", "Bounds", "Replicates"]
 
 IDS = "row_ids"
-BATCH = 16  # of replicates that are drawn from counts at once
+AT_ONCE = 2**22  # numbers of a state times replicates; more are drawn in turn
 _ONCE, _TWICE = np.int32(1), np.int32(2)
 
 
@@ -375,7 +375,10 @@ class Bootstrap(Around):
             return self.metric.answer(owner.assemble(drawn))
 
         keys = jax.random.split(jax.random.key(self.seed), self.replicates)
-        return self.metric.answer(data), lax.map(draw, keys, batch_size=BATCH)
+        size = sum(leaf.size for leaf in jax.tree.leaves(data))
+        few = size * self.replicates <= AT_ONCE
+        drawn = jax.vmap(draw)(keys) if few else lax.map(draw, keys)
+        return self.metric.answer(data), drawn
 
     def read(self, data: Any) -> Bootstrapped:
         """Value, standard error and intervals."""
