@@ -229,25 +229,21 @@ def place_of_flags(
 def _scatter_weights(
     raw: tuple[Limbs, Sums] | None, block: Block, cells: int
 ) -> tuple[Limbs, Sums]:
-    """Many cells: an integer scatter-add into one table for each limb."""
+    """Many cells: a scatter-add of integers of 48 bits, block by block into limbs."""
     cell, weights = block.cell, block.weights
     if weights is None:
         raise AssertionError("rows without weights are counted")
     index = lax.select(cell < 0, lax.full_like(cell, cells), cell)
-    limbs = to_limbs(weights.upper, weights.lower)
-    before = [None] * len(limbs) if raw is None else raw[0]
-    added = [
-        _add_at(table, index, limb.astype(jnp.uint32), cells + 1)
-        for table, limb in zip(before, limbs, strict=False)
-    ]
+    own = wide.limbs_at(index, weights.upper, weights.lower, cells + 1)
     rest = _rest(block, weights)
     if raw is None:
-        return carry_limbs((*added, jnp.zeros_like(added[0]))), rest
-    return carry_limbs((*added, raw[0][-1])), add(raw[1], rest)
+        return own, rest
+    both = tuple(x + y for x, y in zip(raw[0], own, strict=True))
+    return carry_limbs(both), add(raw[1], rest)
 
 
 def _read_weights(raw: tuple[Limbs, Sums], cells: int) -> Sums:
-    """The sums of what `_scatter_weights` left in its tables."""
+    """The sums of what `_scatter_weights` left in its limbs."""
     tables, rest = raw
     return rest._replace(limbs=_behind(tuple(x[:cells] for x in tables), rest.limbs))
 

@@ -1,8 +1,8 @@
-"""Two sums in one 64-bit integer: how many rows fell into a cell, and their amounts.
+"""Sums in 64-bit integers: rows and their amounts at once, and weights of 48 bits.
 
-A scatter takes little longer for an integer of 64 bits than for one of 32, so the
-second sum is nearly free. These integers live inside an update alone, whether or not
-64-bit types are enabled; no state has them.
+A scatter takes little longer for an integer of 64 bits than for one of 32, so what
+would be a second one is nearly free. These integers live inside an update alone,
+whether or not 64-bit types are enabled; no state has them.
 """
 
 import jax
@@ -11,7 +11,7 @@ from jax import lax
 
 from jaxmetrics.numerics import words_from_counts
 
-__all__ = ["AMOUNT_BITS", "WIDE_ROWS", "add_at", "read"]
+__all__ = ["AMOUNT_BITS", "WIDE_ROWS", "add_at", "limbs_at", "read"]
 
 AMOUNT_BITS = 8  # of the amount of one row
 WIDE_ROWS = 2 ** (32 - AMOUNT_BITS)  # whose amounts can be added in a single cell
@@ -48,3 +48,21 @@ def read(table: jax.Array) -> jax.Array:
     with jax.enable_x64(True):
         pairs = lax.bitcast_convert_type(table, np.uint32)
     return words_from_counts(pairs)
+
+
+def limbs_at(
+    index: jax.Array, upper: jax.Array, lower: jax.Array, width: int
+) -> tuple[jax.Array, ...]:
+    """Sums by index of `upper * 2^24 + lower`, both of 24 bits, over up to 2^15 rows.
+
+    Returns:
+      Four limbs of 16 bits, uint32 (width,), lowest first.
+    """
+    with jax.enable_x64(True):
+        row = lax.convert_element_type(upper, np.uint64) << np.uint64(24)
+        row = row | lax.convert_element_type(lower, np.uint64)
+        table = lax.full((width,), 0, np.uint64)
+        table = table.at[index].add(row, mode="promise_in_bounds")
+        halves = lax.bitcast_convert_type(table, np.uint32)
+    low, high = halves[:, 0], halves[:, 1]
+    return low & 0xFFFF, low >> 16, high & 0xFFFF, high >> 16
