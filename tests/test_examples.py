@@ -92,3 +92,18 @@ def test_rare_events_print_what_they_promise():
     exact, binned, fine = (float(line[30:36]) for line in lines[:3])
     assert abs(binned - exact) > 0.04
     assert abs(fine - exact) < 0.0001
+
+
+def test_offline_slices_prints_every_country_and_all():
+    """Four jobs of one batch each; the smallest country has the widest interval."""
+    lines = run("offline_slices.py", "1")[0].splitlines()
+    assert re.fullmatch(r"4 jobs of 125000 rows, \d+ kB each", lines[0])
+    widths = {}
+    for line in lines[2:7]:
+        country, recall, low, _, high, area = line.split()
+        assert float(low) <= float(recall) <= float(high)
+        assert 0.5 < float(area) < 1
+        widths[country] = float(high) - float(low)
+    assert max(widths, key=widths.get) == "EG"
+    assert lines[7].split() == ["all", *lines[7].split()[1:]]
+    assert lines[8].startswith("recall's gap between countries: 0.")
