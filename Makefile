@@ -18,11 +18,10 @@ help:  ## show this list
 demo: $(VENV)/.has-examples  ## train a Flax model on real data, metrics inside the steps
 	$(bin)/python examples/train_flax.py
 
-test: versions check  ## everything: check, tests, doctests, the installed wheel
+test: versions check  ## everything: check, tests, the installed wheel and its doctests
 	$(bin)/python -m pytest -n $(JOBS) --dist worksteal -m "not soak and not optimized"
 	OPTIMIZED=1 $(bin)/python -m pytest -n $(JOBS) --dist worksteal \
 	  -m "not soak and optimized"
-	$(bin)/python -m pytest -n $(JOBS) --dist worksteal --doctest-modules jaxmetrics
 	$(bin)/python tests/check_installed.py -n $(JOBS) --dist worksteal
 
 check: $(VENV)/.has-test  ## format, lint, types, documents
