@@ -18,10 +18,11 @@ help:  ## show this list
 demo: $(VENV)/.has-examples  ## train a Flax model on real data, metrics inside the steps
 	$(bin)/python examples/train_flax.py
 
-test: versions check  ## everything: check, tests, doctests, the installed wheel
-	$(bin)/python -m pytest -n $(JOBS) --dist worksteal
-	$(bin)/python -m pytest -n $(JOBS) --dist worksteal --doctest-modules jaxmetrics
-	$(bin)/python tests/check_installed.py -n $(JOBS)
+test: versions check  ## everything: check, tests, the installed wheel and its doctests
+	$(bin)/python -m pytest -n $(JOBS) --dist worksteal -m "not soak and not optimized"
+	OPTIMIZED=1 $(bin)/python -m pytest -n $(JOBS) --dist worksteal \
+	  -m "not soak and optimized"
+	$(bin)/python tests/check_installed.py -n $(JOBS) --dist worksteal
 
 check: $(VENV)/.has-test  ## format, lint, types, documents
 	$(bin)/ruff format --check .
@@ -37,7 +38,7 @@ doctest: $(VENV)/.has-test  ## the examples in the docstrings
 	$(bin)/python -m pytest --doctest-modules jaxmetrics
 
 soak: $(VENV)/.has-test  ## the tests that take minutes
-	$(bin)/python -m pytest -n $(JOBS) -m soak
+	OPTIMIZED=1 $(bin)/python -m pytest -n $(JOBS) -m soak
 
 # Fails where no newer Python works, so that a shim without a Python is passed over.
 find_newest = $(firstword $(foreach version,3.13 3.12,$(foreach command, \

@@ -5,7 +5,6 @@ deliberate difference with both results side by side.
 """
 
 import itertools
-from functools import partial
 
 import jax
 import keras
@@ -17,19 +16,13 @@ import jaxmetrics as jm
 ROWS, CLASSES = 48, 3
 BATCHES = 2
 
-# Hundreds of small programs that run once: compiled in half the time.
-QUICKLY = {
-    "xla_backend_optimization_level": 0,
-    "xla_llvm_disable_expensive_passes": True,
-}
 
-
-@partial(jax.jit, compiler_options=QUICKLY)
+@jax.jit
 def _update(owner, state, batch):
     return owner.update(state, **batch)
 
 
-@partial(jax.jit, compiler_options=QUICKLY)
+@jax.jit
 def _compute(metrics, state):
     return [metric.compute(state) for metric in metrics]
 

@@ -12,19 +12,13 @@ import jaxmetrics as jm
 ROWS, CLASSES = 60, 4
 SEEDS = range(3)
 
-# Many small programs that run once: compiled in half the time.
-QUICKLY = {
-    "xla_backend_optimization_level": 0,
-    "xla_llvm_disable_expensive_passes": True,
-}
 
-
-@partial(jax.jit, compiler_options=QUICKLY)
+@jax.jit
 def _update(owner, state, batch):
     return owner.update(state, **batch)
 
 
-@partial(jax.jit, compiler_options=QUICKLY)
+@jax.jit
 def _compute(metrics, state):
     return [metric.compute(state) for metric in metrics]
 

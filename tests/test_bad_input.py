@@ -5,7 +5,6 @@ made. Values cannot be: they make the result NaN and are counted.
 """
 
 import re
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -14,19 +13,13 @@ import pytest
 
 import jaxmetrics as jm
 
-# Many small programs that run once: compiled in half the time.
-QUICKLY = {
-    "xla_backend_optimization_level": 0,
-    "xla_llvm_disable_expensive_passes": True,
-}
 
-
-@partial(jax.jit, compiler_options=QUICKLY)
+@jax.jit
 def _update(owner, batch):
     return owner.update(owner.init(), **batch)
 
 
-@partial(jax.jit, compiler_options=QUICKLY)
+@jax.jit
 def _compute(metric, state):
     return metric.compute(state)
 
@@ -684,7 +677,7 @@ def test_bad_values_are_counted_and_never_a_finite_result(
     else:
         assert np.isnan(result)
     # One bad row spoils the state until the next init(), merged or updated.
-    merge = jax.jit(metric.merge, compiler_options=QUICKLY)
+    merge = jax.jit(metric.merge)
     later = merge(_update(metric.accumulator, GOOD), merge(state, state))
     assert counted(metric, later) == tuple(2 * x for x in expected)
     assert np.isnan(_compute(metric, later)) == (expected != RANGE)

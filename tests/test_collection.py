@@ -42,20 +42,14 @@ ON_THE_GRID = {
     "precision_on_it": jm.Precision(jm.even_thresholds(200)),
 }
 
-# Many small programs that run once: compiled in half the time.
-QUICKLY = {
-    "xla_backend_optimization_level": 0,
-    "xla_llvm_disable_expensive_passes": True,
-}
 
-
-@partial(jax.jit, compiler_options=QUICKLY)
+@jax.jit
 def updated(metric, batch):
     """The state after one batch."""
     return metric.update(metric.init(), **batch)
 
 
-@partial(jax.jit, compiler_options=QUICKLY)
+@jax.jit
 def computed(metric, state):
     """The value of a state."""
     return metric.compute(state)

@@ -178,14 +178,17 @@ def test_arithmetic_over_two_accumulators_merges_and_reduces() -> None:
     """The difference of a loss and a precision is a metric like any other."""
     gap = jm.Mean().with_inputs(values="loss") - jm.Precision()
     batches = [{**a, "loss": b["values"]} for a, b in zip(BINARY, VALUES, strict=True)]
-    parts = [gap.update(gap.init(), **batch) for batch in batches]
-    merged = gap.merge(gap.merge(parts[0], parts[1]), parts[2])
-    stacked = jax.tree.map(lambda *x: jnp.stack(x), *parts)
-    reduced = jax.vmap(lambda s: gap.all_reduce(s, "i"), axis_name="i")(stacked)
+    update, merge, compute = map(jax.jit, (gap.update, gap.merge, gap.compute))
+    parts = [update(gap.init(), **batch) for batch in batches]
+    merged = merge(merge(parts[0], parts[1]), parts[2])
+    stacked = jax.tree.map(lambda *x: np.stack(x), *parts)
+    all_reduce = jax.vmap(lambda s: gap.all_reduce(s, "i"), axis_name="i")
+    reduced = jax.jit(all_reduce)(stacked)
     whole = {k: np.concatenate([b[k] for b in batches]) for k in batches[0]}
-    expected = np.mean(whole.pop("loss"), dtype=np.float64) - jm.Precision()(**whole)
+    loss = np.mean(whole.pop("loss"), dtype=np.float64)
+    expected = loss - jax.jit(jm.Precision())(**whole)
     for state in (merged, jax.tree.map(lambda x: x[0], reduced)):
-        np.testing.assert_allclose(gap.compute(state), expected, rtol=1e-6)
+        np.testing.assert_allclose(compute(state), expected, rtol=1e-6)
 
 
 def test_arithmetic_takes_metrics_and_numbers_alone() -> None:

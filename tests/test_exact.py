@@ -42,6 +42,7 @@ def rows(kind: str, number: int = 1000) -> dict[str, np.ndarray]:
     }
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize("name", PAIRS)
 @pytest.mark.parametrize(
     "kind", ["logits", "any range", "ties", "neighbours", "infinite"]
@@ -147,10 +148,11 @@ def test_what_finds_no_room_is_counted_and_spoils_the_value():
 def test_a_sample_of_weights_with_x64_on():
     """Wide inputs, the same state, a float64 result."""
     metric, batch = jm.ExactAUROC(1000), rows("logits")
-    narrow = metric.compute(metric.update(metric.init(), **batch))
+    evaluate = jax.jit(metric)
+    narrow = evaluate(**batch)
     with jax.enable_x64(True):
         wide = {k: x.astype(np.float64) for k, x in batch.items()}
-        value = metric.compute(metric.update(metric.init(), **wide))
+        value = evaluate(**wide)
         assert value.dtype == np.float64
         wanted = roc_auc_score(
             batch["y_true"], batch["y_pred"], sample_weight=batch["sample_weight"]

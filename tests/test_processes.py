@@ -35,8 +35,9 @@ def free_port():
 def environment(devices):
     """The environment of a worker: its own number of devices and this package."""
     package = Path(jm.__file__).parents[1]
+    flags = os.environ["XLA_FLAGS"]  # of which the last counts
     return os.environ | {
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "XLA_FLAGS": f"{flags} --xla_force_host_platform_device_count={devices}",
         "PYTHONPATH": os.pathsep.join([str(package), os.environ.get("PYTHONPATH", "")]),
     }
 

@@ -4,8 +4,6 @@ They are reference pages of Keras and TensorFlow 1 and one article. Where a docu
 wrong, the row holds the right number and a comment says what the document says.
 """
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,19 +17,13 @@ ARTICLE_LABELS = [0, 1, 0, 0, 1, 0, 1, 1, 0, 1]
 ARTICLE_SCORES = [0.2, 0.8, 0.1, 0.6, 0.9, 0.3, 0.7, 0.8, 0.4, 0.9]
 ARTICLE_BINARY = [int(score > 0.5) for score in ARTICLE_SCORES]
 
-# Many small programs that run once: compiled in half the time.
-QUICKLY = {
-    "xla_backend_optimization_level": 0,
-    "xla_llvm_disable_expensive_passes": True,
-}
 
-
-@partial(jax.jit, compiler_options=QUICKLY)
+@jax.jit
 def _update(owner, *batch):
     return owner.update(owner.init(), *batch)
 
 
-@partial(jax.jit, compiler_options=QUICKLY)
+@jax.jit
 def _compute(metric, state):
     return metric.compute(state)
 

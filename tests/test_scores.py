@@ -99,6 +99,7 @@ def test_ends_of_the_range_have_cells_of_their_own():
 # --- areas ---------------------------------------------------------------------------
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize("name", SUITE)
 def test_areas_of_hard_scores_are_right_and_keep_their_bounds(name):
     """AUROC to 1e-5 whatever the scores, and nothing beyond its bound."""
@@ -161,6 +162,7 @@ few = st.lists(
 )
 
 
+@pytest.mark.optimized
 @settings(deadline=None, max_examples=60)
 @given(rows=few, weighted=st.booleans())
 def test_no_area_is_ever_beyond_its_bound(rows, weighted):
