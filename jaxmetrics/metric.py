@@ -60,6 +60,15 @@ class Metric(Frozen):
 
     laws_waived: ClassVar[Mapping[str, str]] = MappingProxyType({})
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        own = cls.__dict__.get("accumulator")
+        if isinstance(own, property) and not own.__isabstractmethod__:
+            # Made once: it is asked for in every step of every function.
+            once: Any = functools.cached_property(own.fget)  # type: ignore[arg-type]
+            once.__set_name__(cls, "accumulator")
+            setattr(cls, "accumulator", once)  # noqa: B010  # a property to types
+        super().__init_subclass__(**kwargs)
+
     def __post_init__(self) -> None:
         super().__post_init__()
         with checks.naming(type(self).__name__):
