@@ -227,11 +227,11 @@ class Applied(OfSeveral):
         """Checks the function and the metrics."""
         if not callable(self.function):
             raise WrongKind(f"a function comes first; got {self.function!r}.")
-        if not self._metrics:
-            raise WrongKind("at least one metric is needed; got numbers alone.")
         for x in self.metrics:
             if not isinstance(x, Metric | float):
                 raise WrongKind(f"metrics and numbers are taken; got {x!r}.")
+        if not self._metrics:
+            raise WrongKind("at least one metric is needed; got numbers alone.")
         return {}
 
     @property

@@ -52,7 +52,9 @@ def checked_ids(
             f"{IDS} must be integers (rows,) or (rows, k), or booleans "
             f"(rows, {slices}); got {result.dtype} {result.shape}."
         )
-    for name in inner.row_inputs[:1]:
+    for name in inner.row_inputs:
+        if name == IDS or isinstance(inputs[name], Mapping):
+            continue
         shape = checks.array(inputs[name], name).shape
         if shape[:1] != result.shape[:1]:
             raise Mismatch(

@@ -6,14 +6,13 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from jaxmetrics import checks
 from jaxmetrics.accumulator import Accumulator
 from jaxmetrics.checks import Mismatch
 from jaxmetrics.lockstep import WAIVED, WAIVED_BUT_NAN, after, in_lockstep
 from jaxmetrics.reduction import AxisName
-from jaxmetrics.stacks import at, folded, reduced, repeated
+from jaxmetrics.stacks import at, folded, put, reduced, repeated
 from jaxmetrics.wrapping import Around, Wrapper
 
 __all__ = ["Decayed", "ExponentialMovingAverage", "LatestUpdates", "Windowed"]
@@ -64,11 +63,7 @@ class LatestUpdates(Wrapper):
         return self._put(data, at(latest.updates, 0))
 
     def _put(self, data: WindowData, latest: Any) -> WindowData:
-        updates = jax.tree.map(
-            lambda ring, x: lax.dynamic_update_index_in_dim(ring, x, data.place, 0),
-            data.updates,
-            latest,
-        )
+        updates = put(data.updates, latest, data.place)
         return WindowData(updates, after(data.place, self.size))
 
     def combine(self, data: WindowData, other: WindowData) -> WindowData:
