@@ -237,7 +237,7 @@ class Applied(OfSeveral):
     @property
     def label(self) -> str:
         """The function's name with the operands' labels."""
-        name = getattr(self.function, "__name__", "apply")
+        name = getattr(self.function, "__name__", "apply").lstrip("_")
         shown = [x.label if isinstance(x, Metric) else str(x) for x in self.metrics]
         return f"{name}({', '.join(shown)})"
 

@@ -185,6 +185,10 @@ class RowsBySlice(Accumulator):
       [1. 2.]
     """
 
+    laws_waived: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {"weights": "rows are counted, whatever they weigh"}
+    )
+
     num_slices: int
 
     def checked(self) -> dict[str, Any]:

@@ -36,7 +36,8 @@ def put(stack: Any, data: Any, place: jax.Array) -> Any:
             # One is of an Explicit mesh: what might be either is so, too.
             always = place == place
             stack, x = jnp.where(always, stack, x), jnp.where(always, x, stack[0])
-        return lax.dynamic_update_index_in_dim(stack, x, place, 0)
+        updated: jax.Array = lax.dynamic_update_index_in_dim(stack, x, place, 0)
+        return updated
 
     return jax.tree.map(put_leaf, stack, data)
 
