@@ -74,8 +74,8 @@ class Accumulator(Metric):
         it in one sweep overrides this.
 
         Args:
-          group: int32 of the leading axes of the rows; what is not from 0 to
-            `groups - 1` belongs to none.
+          group: int32 of the leading axes of the rows, below `groups`; what is
+            negative belongs to none.
           groups: The number of groups.
           **inputs: What `measure` takes, by name.
         """
@@ -93,9 +93,21 @@ class Accumulator(Metric):
         """The name of the input that acts as "mask" or "sample_weight", if any does."""
         return role if role in self.inputs else None
 
+    @property
+    def row_inputs(self) -> tuple[str, ...]:
+        """The required inputs that certainly have an entry for each row in front."""
+        return tuple(name for name, needed in self.inputs.items() if needed)
+
     def combine(self, data: Any, other: Any) -> Any:
         """The data of both: words and two-floats, added leaf by leaf."""
         return jax.tree.map(_add_leaves, data, other)
+
+    def advance(self, data: Any, latest: Any) -> Any:
+        """The data one update later; `latest` is the data of that batch alone.
+
+        As `combine`, unless the unit is the update: see `lockstep`.
+        """
+        return self.combine(data, latest)
 
     @abc.abstractmethod
     def value(self, data: Any) -> Any:
@@ -136,7 +148,7 @@ class Accumulator(Metric):
     def extend(self, data: Any, *args: Any, **kwargs: Any) -> Any:
         """The data after one more batch."""
         self.check_call(args, kwargs)
-        return self.combine(data, self.measure(*args, **kwargs))
+        return self.advance(data, self.measure(*args, **kwargs))
 
     def reduce(self, data: Any, axis_name: AxisName) -> Any:
         """The data of all devices along the axis."""

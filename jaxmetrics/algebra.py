@@ -116,8 +116,8 @@ class Wired(Metric):
         self.metric.admit(dict(inputs) | renamed)
 
     def _inner(self, data: Any) -> Any:
-        owner = self.metric.accumulator
-        return inner_data(owner, self._renamed, data, lambda _, own: own)
+        owner, parts = self.metric.accumulator, by_key(self.accumulator, data)
+        return inner_data(owner, self._renamed, parts, lambda _, own: own)
 
     def read(self, data: Any) -> Any:
         """The inner value."""
@@ -243,18 +243,18 @@ class Applied(OfSeveral):
     def checked(self) -> dict[str, Any]:
         """Checks the function and the metrics."""
         if not callable(self.function):
-            raise WrongKind(f"apply takes a function first; got {self.function!r}.")
-        if not self._metrics:
-            raise WrongKind("apply takes at least one metric after the function.")
+            raise WrongKind(f"a function comes first; got {self.function!r}.")
         for x in self.metrics:
             if not isinstance(x, Metric | float):
-                raise WrongKind(f"apply takes metrics and numbers; got {x!r}.")
+                raise WrongKind(f"metrics and numbers are taken; got {x!r}.")
+        if not self._metrics:
+            raise WrongKind("at least one metric is needed; got numbers alone.")
         return {}
 
     @property
     def label(self) -> str:
         """The function's name with the operands' labels."""
-        name = getattr(self.function, "__name__", "apply")
+        name = getattr(self.function, "__name__", "apply").lstrip("_")
         shown = [x.label if isinstance(x, Metric) else str(x) for x in self.metrics]
         return f"{name}({', '.join(shown)})"
 
@@ -344,8 +344,8 @@ def _where(condition: Any, value: Any, other: Any) -> jax.Array:
     kept: jax.Array = jnp.asarray(condition)
     if kept.dtype != jnp.bool_:
         raise WrongKind(
-            f"where takes a condition that is boolean; got {kept.dtype}. Compare the "
-            "metric, as in metric > 0.5."
+            f"the condition must be boolean; got {kept.dtype}. Compare the metric, as "
+            "in metric > 0.5."
         )
     yes, no = (jnp.asarray(x, float_dtype()) for x in (value, other))
     return jnp.where(kept, yes, no)

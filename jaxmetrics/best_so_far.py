@@ -80,6 +80,15 @@ class BestValue(Accumulator):
         """The metric's."""
         return self._owner.inputs
 
+    def input_for(self, role: str) -> str | None:
+        """The metric's."""
+        return self._owner.input_for(role)
+
+    @property
+    def row_inputs(self) -> tuple[str, ...]:
+        """The metric's."""
+        return self._owner.row_inputs
+
     def empty(self) -> BestData:
         """No update."""
         kind = self._kind
@@ -96,7 +105,13 @@ class BestValue(Accumulator):
 
     def extend(self, data: BestData, *args: Any, **kwargs: Any) -> BestData:
         """One more update of the metric, whose value is the best or is not."""
-        current = self._owner.extend(data.current, *args, **kwargs)
+        return self._stepped(data, self._owner.extend(data.current, *args, **kwargs))
+
+    def advance(self, data: BestData, latest: BestData) -> BestData:
+        """The same, of the one update of the latest."""
+        return self._stepped(data, self._owner.advance(data.current, latest.current))
+
+    def _stepped(self, data: BestData, current: Any) -> BestData:
         value = self.metric.answer(current).astype(jnp.float32)
         when = jnp.where(jnp.isnan(value), np.int32(-1), data.updates)
         best = self._better((data.value, data.update), (value, when))
@@ -137,9 +152,9 @@ class BestValue(Accumulator):
         """Whether the metric's data are."""
         return self._owner.is_valid(data.current)
 
-    def problems(self, data: BestData) -> Any:
-        """The `Validity` of what the metric has seen."""
-        return self._owner.problems(data.current)
+    def flags(self, data: BestData) -> jax.Array | None:
+        """Those of the metric's data."""
+        return self._owner.flags(data.current)
 
 
 class BestSoFar(Metric):
@@ -174,7 +189,7 @@ class BestSoFar(Metric):
         """Checks that there is a metric."""
         if not isinstance(self.metric, Metric):
             raise WrongKind(f"metric must be a metric; got {self.metric!r}.")
-        return {}
+        return {"mode": checks.choice(self.mode, "mode", ("max", "min"))}
 
     @property
     def label(self) -> str:

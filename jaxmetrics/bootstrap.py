@@ -151,7 +151,8 @@ class Replicates(Wrapper):
 
     def _rows(self, inputs: Mapping[str, Any]) -> int:
         """How many rows the batch has."""
-        first = next(name for name, needed in self.inner.inputs.items() if needed)
+        needed = [name for name, need in self.inner.inputs.items() if need]
+        first = (*self.inner.row_inputs, *needed)[0]
         shape = np.shape(jax.tree.leaves(inputs[first])[0])
         if not shape:
             raise Mismatch(f"rows are drawn, and {first} has no axis of rows.")
@@ -175,7 +176,16 @@ class Replicates(Wrapper):
         drawn = jax.tree.map(
             lambda x: x.reshape(-1, *x.shape[2:])[: self.number], drawn
         )
-        return jax.vmap(self.inner.combine)(replicates, drawn)
+        return jax.vmap(self.inner.advance)(replicates, drawn)
+
+    def advance(self, data: ReplicateData, latest: ReplicateData) -> ReplicateData:
+        """Replicate by replicate."""
+        return ReplicateData(
+            self.inner.advance(data.whole, latest.whole),
+            jax.vmap(self.inner.advance)(data.replicates, latest.replicates),
+            add_counts(data.rows, latest.rows),
+            _counters(data.counters, latest.counters),
+        )
 
     def combine(self, data: ReplicateData, other: ReplicateData) -> ReplicateData:
         """Replicate by replicate."""

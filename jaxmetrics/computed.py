@@ -6,9 +6,9 @@ from typing import Any
 
 import jax
 
-from jaxmetrics.accumulator import Accumulator
+from jaxmetrics import checks
+from jaxmetrics.accumulator import Accumulator, masked
 from jaxmetrics.checks import WrongKind
-from jaxmetrics.reduction import AxisName
 from jaxmetrics.wrapping import Around, Wrapper
 
 __all__ = ["Computed", "FromFunction"]
@@ -44,18 +44,24 @@ class FromFunction(Wrapper):
 
     @property
     def _parameters(self) -> list[inspect.Parameter]:
-        return list(inspect.signature(self.function).parameters.values())
+        try:
+            return list(inspect.signature(self.function).parameters.values())
+        except ValueError:
+            raise WrongKind(
+                f"the inputs of {self.function!r} cannot be told. Write a function "
+                "that lists what it takes."
+            ) from None
 
     @property
     def inputs(self) -> Mapping[str, bool]:
         """What the function takes, and weight and mask."""
         own = {p.name: p.default is p.empty for p in self._parameters}
-        passed = {name: False for name in self._passed if name not in own}
-        return {**own, **passed}
+        return {**own, **dict.fromkeys(self._passed, False)}
 
     @property
     def _passed(self) -> list[str]:
-        names = (self.inner.input_for(role) for role in ROLES)
+        """Weight and mask, unless the function uses them up."""
+        names = (self.input_for(role) for role in ROLES)
         return [name for name in names if name is not None]
 
     def input_for(self, role: str) -> str | None:
@@ -64,32 +70,37 @@ class FromFunction(Wrapper):
         own = [p.name for p in self._parameters]
         return None if name in own else name
 
-    def made(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """The inner accumulator's inputs."""
+    @property
+    def row_inputs(self) -> tuple[str, ...]:
+        """None: the function may take anything."""
+        return ()
+
+    def returned(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """What the function returns, by name."""
         own = [p.name for p in self._parameters]
         result = self.function(**{name: given[name] for name in own if name in given})
-        takes = self.inner.inputs
-        if not isinstance(result, Mapping):
-            needed = [name for name, need in takes.items() if need]
-            if len(needed) != 1:
-                raise WrongKind(
-                    f"the function must return a dict of the inputs {needed}; got "
-                    f"{type(result).__name__}."
-                )
-            result = {needed[0]: result}
-        unknown = [name for name in result if name not in takes]
-        missing = [name for name, need in takes.items() if need and name not in result]
-        if unknown or missing:
+        if isinstance(result, Mapping):
+            return dict(result)
+        needed = [name for name, need in self.inner.inputs.items() if need]
+        if len(needed) != 1:
             raise WrongKind(
-                f"the function must return the inputs {list(takes)}; "
-                f"missing {missing}, unknown {unknown}."
+                f"the function must return a dict of the inputs {needed}; got "
+                f"{type(result).__name__}."
             )
-        rest = [name for name in self._passed if name in given and name not in own]
-        return {**{name: given[name] for name in rest}, **result}
+        return {needed[0]: result}
 
-    def empty(self) -> Any:
-        """The inner accumulator's."""
-        return self.inner.empty()
+    def made(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The inner accumulator's inputs; what others take is left out."""
+        result, takes = self.returned(given), self.inner.inputs
+        missing = [name for name, need in takes.items() if need and name not in result]
+        if missing:
+            raise WrongKind(f"the function must return {missing}, too.")
+        passed = {name: given[name] for name in self._passed if name in given}
+        own = {name: x for name, x in result.items() if name in takes}
+        mask = self.input_for("mask") or ""
+        if passed.get(mask) is not None and own.get(mask) is not None:
+            own[mask] = masked(passed[mask], checks.array(own[mask], mask))
+        return {**passed, **own}
 
     def measure(self, *args: Any, **kwargs: Any) -> Any:
         """The inner accumulator's, of what the function makes."""
@@ -103,25 +114,9 @@ class FromFunction(Wrapper):
         """The inner accumulator's, of what the function makes."""
         return self.inner.extend(data, **self.made(self.bound(args, kwargs)))
 
-    def combine(self, data: Any, other: Any) -> Any:
-        """The inner accumulator's."""
-        return self.inner.combine(data, other)
-
-    def reduce(self, data: Any, axis_name: AxisName) -> Any:
-        """The inner accumulator's."""
-        return self.inner.reduce(data, axis_name)
-
     def decayed(self, data: Any, factor: jax.Array) -> Any:
         """The inner accumulator's."""
         return self.inner.decayed(data, factor)
-
-    def value(self, data: Any) -> Any:
-        """The inner accumulator's."""
-        return self.inner.value(data)
-
-    def flags(self, data: Any) -> jax.Array | None:
-        """The inner accumulator's."""
-        return self.inner.flags(data)
 
 
 class Computed(Around):
@@ -129,16 +124,24 @@ class Computed(Around):
 
     function: Callable[..., Any]
 
-    def wrap(self, part: Accumulator) -> Accumulator:
+    def wrap(self, part: Accumulator) -> FromFunction:
         """It, behind the function."""
         return FromFunction(part, self.function)
 
     def admit(self, inputs: Mapping[str, Any]) -> None:
-        """As the metric, of what the function makes."""
-        for part in self.metric.accumulator.parts:
-            behind = FromFunction(part, self.function)
-            if all(name in inputs for name, need in behind.inputs.items() if need):
-                self.metric.admit(behind.made(inputs))
+        """As the metric, of what the function makes, all of which is to be taken."""
+        owner, made = self.metric.accumulator, dict[str, Any]()
+        for behind in map(self.wrap, owner.parts):
+            if any(need and name not in inputs for name, need in behind.inputs.items()):
+                return  # which the accumulator refuses
+            unknown = [x for x in behind.returned(inputs) if x not in owner.inputs]
+            if unknown:
+                raise WrongKind(
+                    f"the function must return inputs out of {list(owner.inputs)}; "
+                    f"got {unknown}, too."
+                )
+            made |= behind.made(inputs)
+        self.metric.admit(made)
 
     @property
     def label(self) -> str:

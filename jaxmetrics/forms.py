@@ -155,6 +155,8 @@ def sums_of_codes(table: jax.Array, cells: int) -> Sums:
     """What a table of numbers of rows by code says."""
     odd, sets = table[cells : 2 * cells], table[2 * cells :]
     number = sets.shape[0].bit_length() - 1  # of flags
+    if not number:
+        return Sums(table[:cells] + odd, _no_counts(), ())
     shape = number, sets.shape[0]
     flag, code = (lax.broadcasted_iota(jnp.int32, shape, axis) for axis in (0, 1))
     has = ((code >> flag) & 1).astype(jnp.uint32)
@@ -306,7 +308,8 @@ def _product(raw: Sums | None, block: Block, cells: int) -> Sums:
         sums = Sums(add_up(None), flagged, ())
         if amount is not None:
             none = sums.counts[:1] * np.uint32(0)  # sharded as the data are
-            counts = jnp.concatenate([sums.counts, none, flagged])
+            behind = [none, flagged] if flags else [none]
+            counts = jnp.concatenate([sums.counts, *behind])
             amounts = jnp.pad(add_up(amount), (0, 1 + len(flags)))
             pairs = words_from_counts(jnp.stack([counts, amounts], axis=-1))
             sums = Sums(_no_counts(), _no_counts(), (), pairs)

@@ -43,13 +43,14 @@ class Weights(NamedTuple):
 def max_weight(weight: jax.Array, keep: jax.Array | None) -> jax.Array:
     """The scale of a batch's weights: the least exponent e with every weight below 2^e.
 
-    At least -100, so that 2^e and its inverse are normal numbers; of weights that are
-    not finite any, since their rows do not count.
+    At least -100, so that 2^e and its inverse are normal numbers. Weights that are not
+    finite are left out: their rows do not count, but others of other groups do.
     """
+    usable = weight < np.inf
     if keep is not None:
-        usable = keep & (weight < np.inf)
-        weight = lax.select(usable, weight, jnp.zeros_like(weight))
-    largest = jnp.max(weight, initial=0.0)
+        usable &= keep
+    finite = lax.select(usable, weight, jnp.zeros_like(weight))
+    largest = jnp.max(finite, initial=0.0)
     exponent = (lax.bitcast_convert_type(largest, jnp.int32) >> 23) - 126
     return lax.max(exponent, np.int32(-100))
 

@@ -255,7 +255,8 @@ class Metric(Frozen):
           function: Pure and jittable; takes inputs by name and returns the metric's
             inputs by name, or its one required input. Its parameters become the inputs
             of the metric; `sample_weight` and `mask` reach the metric as they are,
-            unless the function takes or returns them.
+            unless the function takes them. What it returns replaces a weight, and a
+            mask of its own joins the one that was passed.
 
         Example:
           >>> import jax.numpy as jnp
@@ -374,7 +375,7 @@ _BAD_VALUES = (
 
 def by_key(owner: "Accumulator", data: Any) -> Mapping[str, Any]:
     """The data of each part by its key."""
-    return data if isinstance(data, dict) else {owner.key: data}
+    return {owner.key: data} if owner.parts == (owner,) else data
 
 
 @functools.lru_cache(maxsize=1024)

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from jaxmetrics import checks
 from jaxmetrics.accumulator import Accumulator
@@ -34,9 +35,7 @@ class SideBySide(Wrapper):
     axis: int
 
     def checked(self) -> dict[str, Any]:
-        """Checks the numbers, and that there is something to tell them apart."""
-        if not self.over:
-            raise WrongKind(f"{self.inner!r} takes nothing that over names.")
+        """Checks the numbers."""
         return {
             "number": checks.integer(self.number, "number", 1),
             "axis": checks.integer(self.axis, "axis", -(2**31)),
@@ -48,16 +47,21 @@ class SideBySide(Wrapper):
 
     def _axes(self, inputs: dict[str, Any]) -> dict[str, int | None]:
         """Along which axis each input is taken apart."""
-        for name in self.over:
-            if name not in inputs:
-                continue
-            x = inputs[name] = checks.array(inputs[name], name)
-            if not -x.ndim <= self.axis < x.ndim or x.shape[self.axis] != self.number:
-                raise Mismatch(
-                    f"{name} must have {self.number} entries along axis {self.axis}, "
-                    f"one for each; got {name} {x.shape}."
-                )
-        return {name: self.axis if name in self.over else None for name in inputs}
+        own = [name for name in self.over if inputs.get(name) is not None]
+        for name in own:
+            inputs[name] = entries_of(inputs[name], name, self.axis, self.number)
+        return {name: self.axis if name in own else None for name in inputs}
+
+    @property
+    def row_inputs(self) -> tuple[str, ...]:
+        """The inner accumulator's, of those that are shared."""
+        return tuple(x for x in self.inner.row_inputs if x not in self.over)
+
+    def input_for(self, role: str) -> str | None:
+        """The inner accumulator's, unless something else than rows is in front."""
+        name = self.inner.input_for(role)
+        rows_first = self.axis == -1 or self.axis > 0
+        return name if rows_first or name not in self.over else None
 
     def measure(self, *args: Any, **kwargs: Any) -> Any:
         """The data of one batch, of each."""
@@ -67,8 +71,14 @@ class SideBySide(Wrapper):
         def measure_one(inputs: dict[str, Any]) -> Any:
             return self.inner.measure(**inputs)
 
+        if set(axes.values()) == {None}:
+            return repeated(measure_one(inputs), self.number)
         vmapped = jax.vmap(measure_one, in_axes=(axes,), axis_size=self.number)
         return vmapped(inputs)
+
+    def advance(self, data: Any, latest: Any) -> Any:
+        """One by one."""
+        return jax.vmap(self.inner.advance)(data, latest)
 
     def combine(self, data: Any, other: Any) -> Any:
         """One by one."""
@@ -91,17 +101,34 @@ class SideBySide(Wrapper):
         """The inner values, with a leading axis."""
         return jax.vmap(self.inner.value)(data)
 
+    def is_valid(self, data: Any) -> jax.Array | None:
+        """Whether all are."""
+        each = jax.vmap(self.inner.is_valid)(data)
+        return None if each is None else jnp.all(each)
+
     def flags(self, data: Any) -> jax.Array | None:
         """Those of all together."""
         each = jax.vmap(self.inner.flags)(data)
         return None if each is None else added(jnp.moveaxis(each, 0, 1), 1)
 
 
+def entries_of(x: Any, name: str, axis: int, number: int) -> jax.Array:
+    """An input as an array with so many entries along the axis."""
+    result = checks.array(x, name)
+    if not -result.ndim <= axis < result.ndim or result.shape[axis] != number:
+        raise Mismatch(
+            f"{name} must have {number} entries along axis {axis}, one for each; got "
+            f"{name} {result.shape}."
+        )
+    return result
+
+
 class Repeated(Around):
     """A metric of each of several models, seeds, tasks or outputs, in one state.
 
     Inputs named in `over` have an axis with an entry for each; the others are shared.
-    The result has a leading axis of them, as `vmap` would give it.
+    The result has a leading axis of them, as `vmap` would give it. Each is undefined
+    where the metric is, and NaN for its own bad rows alone.
 
     Args:
       metric: What is computed of each.
@@ -150,8 +177,9 @@ class Repeated(Around):
         """As the metric, of the inputs of one."""
         own = dict(inputs)
         for name in self.over:
-            if name in own:
-                own[name] = jnp.moveaxis(jnp.asarray(own[name]), self.axis, 0)[0]
+            if own.get(name) is not None:
+                entries = entries_of(own[name], name, self.axis, self.number)
+                own[name] = lax.index_in_dim(entries, 0, self.axis, keepdims=False)
         self.metric.admit(own)
 
     def difference(self) -> Metric:

@@ -55,7 +55,14 @@ class Restarted(Wrapper):
     def extend(self, data: RestartData, *args: Any, **kwargs: Any) -> RestartData:
         """One more update; the last of a period makes it whole and starts the next."""
         inputs = self.bound(args, kwargs)
-        current = self.inner.extend(data.current, **inputs)
+        return self._stepped(data, self.inner.extend(data.current, **inputs))
+
+    def advance(self, data: RestartData, latest: RestartData) -> RestartData:
+        """The same, of the one update of the latest: a whole period, or none."""
+        update = self.inner.combine(latest.current, latest.whole)
+        return self._stepped(data, self.inner.advance(data.current, update))
+
+    def _stepped(self, data: RestartData, current: Any) -> RestartData:
         updates = after(data.updates, self.period)
         done = updates == 0
 
@@ -87,13 +94,9 @@ class Restarted(Wrapper):
             in_lockstep(data.periods, axis_name),
         )
 
-    def value(self, data: RestartData) -> Any:
-        """The inner value of the last whole period."""
-        return self.inner.value(data.whole)
-
-    def flags(self, data: RestartData) -> jax.Array | None:
-        """Those of the last whole period."""
-        return self.inner.flags(data.whole)
+    def seen(self, data: RestartData) -> Any:
+        """The inner data of the last whole period."""
+        return data.whole
 
 
 class Every(Around):

@@ -10,7 +10,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from jaxmetrics import checks
-from jaxmetrics.accumulator import Accumulator
+from jaxmetrics.accumulator import Accumulator, masked
 from jaxmetrics.checks import Mismatch, WrongKind
 from jaxmetrics.histogram import Rows, tally
 from jaxmetrics.lanes import as_rows
@@ -44,22 +44,23 @@ def checked_ids(
             f"{IDS} must be integers, or booleans (rows, {slices}); got dtype "
             f"{result.dtype}."
         )
-    fits = result.ndim == 2 and result.shape[1] == slices if flags else result.ndim < 3
+    fits = result.ndim < 3 and result.shape[1:] != (0,)
+    if flags:
+        fits = result.ndim == 2 and result.shape[1] == slices
     if not fits:
         raise Mismatch(
             f"{IDS} must be integers (rows,) or (rows, k), or booleans "
             f"(rows, {slices}); got {result.dtype} {result.shape}."
         )
-    for name, needed in inner.inputs.items():
-        other = inputs.get(name)
-        if needed and not isinstance(other, Mapping) and name != IDS:
-            rows = np.shape(other)[:1]  # type: ignore[arg-type]  # it is an array
-            if rows != result.shape[:1]:
-                raise Mismatch(
-                    f"{IDS} must have an id, or a row of them, for each row of {name}; "
-                    f"got {IDS} {result.shape} and {name} {np.shape(other)}."  # type: ignore[arg-type]  # as above
-                )
-            break
+    for name in inner.row_inputs:
+        if name == IDS or isinstance(inputs[name], Mapping):
+            continue
+        shape = checks.array(inputs[name], name).shape
+        if shape[:1] != result.shape[:1]:
+            raise Mismatch(
+                f"{IDS} must have an id, or a row of them, for each row of {name}; got "
+                f"{IDS} {result.shape} and {name} {shape}."
+            )
     if flags:
         return result
     if result.dtype.itemsize > 4 or result.dtype == jnp.uint32:
@@ -95,11 +96,18 @@ def present(
         if given is None:
             continue
         entries = checks.array(given, role)
+        if entries.shape[:1] not in ((), (1,), ids.shape[:1]):
+            raise Mismatch(
+                f"{role} must be a scalar or have an entry, or a row of them, for each "
+                f"of {IDS}; got {role} {entries.shape} and {IDS} {ids.shape}."
+            )
         entries = entries if entries.dtype == jnp.bool_ else entries != 0
-        entries = jnp.any(entries, axis=tuple(range(1, entries.ndim)))
-        here = jnp.broadcast_to(entries, ids.shape[:1])
-        found = here if found is None else found & here
-    return found
+        found = entries if found is None else masked(found, entries)
+    if found is None:
+        return None
+    here = jnp.any(found, axis=tuple(range(1, found.ndim)))
+    here = here.reshape(()) if ids.ndim == 0 else here
+    return jnp.broadcast_to(here, ids.shape[:1])
 
 
 def memberships(ids: jax.Array, here: jax.Array | None, slices: int) -> jax.Array:

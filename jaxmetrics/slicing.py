@@ -140,6 +140,11 @@ class BySlice(Wrapper):
         stack = lax.map(of_column, once(ids, self.num_slices).T)
         return folded(jax.vmap(self.inner.combine), stack)
 
+    def advance(self, data: SliceData, latest: SliceData) -> SliceData:
+        """Slice by slice."""
+        states = jax.vmap(self.inner.advance)(data.states, latest.states)
+        return SliceData(states, add_counts(data.outside, latest.outside))
+
     def combine(self, data: SliceData, other: SliceData) -> SliceData:
         """Slice by slice."""
         states = jax.vmap(self.inner.combine)(data.states, other.states)
@@ -156,26 +161,20 @@ class BySlice(Wrapper):
         each = jax.vmap(self.inner.value)(data.states)
         return Slices(at(each, -1), at(each, slice(-1)))
 
-    def is_valid(self, data: SliceData) -> jax.Array | None:
-        """Whether all rows are."""
-        return self.inner.is_valid(at(data.states, -1))
-
     def decayed(self, data: SliceData, factor: jax.Array) -> SliceData:
         """Slice by slice."""
         states = jax.vmap(lambda own: self.inner.decayed(own, factor))(data.states)
         return data._replace(states=states)
 
-    def problems(self, data: SliceData) -> Any:
-        """The `Validity` of all rows."""
-        return self.inner.problems(at(data.states, -1))
-
-    def flags(self, data: SliceData) -> jax.Array | None:
-        """Those of all rows."""
-        return self.inner.flags(at(data.states, -1))
+    def seen(self, data: SliceData) -> Any:
+        """The inner data of all rows."""
+        return at(data.states, -1)
 
 
 class RowsBySlice(Accumulator):
     """How many rows belong to each slice, exactly; a row in several counts in each.
+
+    0 for nothing; never undefined.
 
     Args:
       num_slices: The number of slices.
@@ -185,6 +184,10 @@ class RowsBySlice(Accumulator):
       >>> print(jm.RowsBySlice(2)(slice_ids=[0, 1, 1, 7]))
       [1. 2.]
     """
+
+    laws_waived: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {"weights": "rows are counted, whatever they weigh"}
+    )
 
     num_slices: int
 
@@ -234,6 +237,9 @@ class Sliced(Around):
     alone, and `outside` tells how many there were. Integers cost one sweep for all
     slices where the accumulator can (counts, sums, score histograms), and a masked
     sweep each elsewhere.
+
+    A slice without rows has the value that the metric has of nothing: a recall of 0,
+    unless `zero_division=nan` or `minimum_count=1` leaves it out.
 
     A slice that has seen a NaN or a bad label is NaN, and so are the total and what is
     read over all slices; other slices are not.
@@ -339,7 +345,8 @@ class Sliced(Around):
           mode: "max" where higher is better, so that the lowest is the worst; "min"
             where lower is better.
         """
-        checks.choice(mode, "mode", ("max", "min"))
+        with checks.naming(self.label):
+            mode = checks.choice(mode, "mode", ("max", "min"))
         return OverSlices(self, "lowest" if mode == "max" else "highest")
 
     def gap(self) -> Metric:

@@ -5,11 +5,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from jaxmetrics.accumulator import Accumulator
 from jaxmetrics.reduction import AxisName
 
-__all__ = ["at", "folded", "joined", "reduced", "repeated"]
+__all__ = ["at", "folded", "joined", "put", "reduced", "repeated"]
 
 
 def repeated(data: Any, number: int) -> Any:
@@ -25,6 +26,20 @@ def joined(*stacks: Any) -> Any:
 def at(stack: Any, place: Any) -> Any:
     """What is at one place of a stack, or in a slice of it."""
     return jax.tree.map(lambda x: x[place], stack)
+
+
+def put(stack: Any, data: Any, place: jax.Array) -> Any:
+    """The stack with other data at one place."""
+
+    def put_leaf(stack: jax.Array, x: jax.Array) -> jax.Array:
+        if jax.typeof(stack).sharding.mesh != jax.typeof(x).sharding.mesh:
+            # One is of an Explicit mesh: what might be either is so, too.
+            always = place == place
+            stack, x = jnp.where(always, stack, x), jnp.where(always, x, stack[0])
+        updated: jax.Array = lax.dynamic_update_index_in_dim(stack, x, place, 0)
+        return updated
+
+    return jax.tree.map(put_leaf, stack, data)
 
 
 def folded(combine: Callable[[Any, Any], Any], stack: Any) -> Any:

@@ -6,14 +6,13 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from jaxmetrics import checks
 from jaxmetrics.accumulator import Accumulator
 from jaxmetrics.checks import Mismatch
 from jaxmetrics.lockstep import WAIVED, WAIVED_BUT_NAN, after, in_lockstep
 from jaxmetrics.reduction import AxisName
-from jaxmetrics.stacks import folded, reduced, repeated
+from jaxmetrics.stacks import at, folded, put, reduced, repeated
 from jaxmetrics.wrapping import Around, Wrapper
 
 __all__ = ["Decayed", "ExponentialMovingAverage", "LatestUpdates", "Windowed"]
@@ -57,12 +56,14 @@ class LatestUpdates(Wrapper):
 
     def extend(self, data: WindowData, *args: Any, **kwargs: Any) -> WindowData:
         """The update takes the place of the oldest."""
-        latest = self.inner.measure(**self.bound(args, kwargs))
-        updates = jax.tree.map(
-            lambda ring, x: lax.dynamic_update_index_in_dim(ring, x, data.place, 0),
-            data.updates,
-            latest,
-        )
+        return self._put(data, self.inner.measure(**self.bound(args, kwargs)))
+
+    def advance(self, data: WindowData, latest: WindowData) -> WindowData:
+        """The one update of the latest takes the place of the oldest."""
+        return self._put(data, at(latest.updates, 0))
+
+    def _put(self, data: WindowData, latest: Any) -> WindowData:
+        updates = put(data.updates, latest, data.place)
         return WindowData(updates, after(data.place, self.size))
 
     def combine(self, data: WindowData, other: WindowData) -> WindowData:
@@ -75,17 +76,9 @@ class LatestUpdates(Wrapper):
         updates = reduced(self.inner, data.updates, axis_name)
         return WindowData(updates, in_lockstep(data.place, axis_name))
 
-    def within(self, data: WindowData) -> Any:
+    def seen(self, data: WindowData) -> Any:
         """The inner data of the updates in the window."""
         return folded(self.inner.combine, data.updates)
-
-    def value(self, data: WindowData) -> Any:
-        """The inner value of the updates in the window."""
-        return self.inner.value(self.within(data))
-
-    def flags(self, data: WindowData) -> jax.Array | None:
-        """Those of the updates in the window."""
-        return self.inner.flags(self.within(data))
 
 
 class Windowed(Around):
@@ -161,35 +154,18 @@ class Decayed(Wrapper):
         jax.eval_shape(self.inner.decayed, jax.eval_shape(self.inner.empty), half)
         return {"half_life": half_life}
 
-    def empty(self) -> Any:
-        """The inner accumulator's."""
-        return self.inner.empty()
-
     def measure(self, *args: Any, **kwargs: Any) -> Any:
         """The inner accumulator's: the latest update weighs what it weighs."""
         return self.inner.measure(**self.bound(args, kwargs))
 
-    def extend(self, data: Any, *args: Any, **kwargs: Any) -> Any:
+    def measure_groups(self, group: jax.Array, groups: int, **inputs: Any) -> Any:
+        """The inner accumulator's."""
+        return self.inner.measure_groups(group, groups, **inputs)
+
+    def advance(self, data: Any, latest: Any) -> Any:
         """The past weighs less by one update."""
-        latest = self.inner.measure(**self.bound(args, kwargs))
         factor = jnp.float32(2.0 ** (-1 / self.half_life))
         return self.inner.combine(self.inner.decayed(data, factor), latest)
-
-    def combine(self, data: Any, other: Any) -> Any:
-        """The inner accumulator's, of the same updates."""
-        return self.inner.combine(data, other)
-
-    def reduce(self, data: Any, axis_name: AxisName) -> Any:
-        """The inner accumulator's, of the same updates."""
-        return self.inner.reduce(data, axis_name)
-
-    def value(self, data: Any) -> Any:
-        """The inner accumulator's."""
-        return self.inner.value(data)
-
-    def flags(self, data: Any) -> jax.Array | None:
-        """The inner accumulator's."""
-        return self.inner.flags(data)
 
 
 class ExponentialMovingAverage(Around):

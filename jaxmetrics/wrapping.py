@@ -12,6 +12,7 @@ from jaxmetrics import checks
 from jaxmetrics.accumulator import Accumulator
 from jaxmetrics.checks import Mismatch, WrongKind
 from jaxmetrics.metric import Metric, by_key
+from jaxmetrics.numerics import add_counts
 from jaxmetrics.reduction import AxisName
 
 __all__ = ["Around", "Joint", "Renamed", "Wrapper", "inner_data", "wrapped"]
@@ -38,23 +39,61 @@ class Wrapper(Accumulator):
         """The inner accumulator's."""
         return self.inner.input_for(role)
 
+    @property
+    def row_inputs(self) -> tuple[str, ...]:
+        """The inner accumulator's."""
+        return self.inner.row_inputs
+
     def bound(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """The inputs of a call by name; refuses unknown ones and what is missing."""
-        given = dict(zip(self.inputs, args, strict=False)) | dict(kwargs)
-        unknown = [name for name in given if name not in self.inputs]
-        missing = [
-            name for name, need in self.inputs.items() if need and name not in given
-        ]
-        if unknown or missing or len(args) > len(self.inputs):
+        takes = self.inputs
+        positional = dict(zip(takes, args, strict=False))
+        given = positional | dict(kwargs)
+        unknown = [name for name in given if name not in takes]
+        missing = [name for name, need in takes.items() if need and name not in given]
+        twice = [name for name in positional if name in kwargs]
+        if unknown or missing or twice or len(args) > len(takes):
             raise WrongKind(
-                f"update takes {list(self.inputs)}; "
-                f"missing {missing}, unknown {unknown}."
+                f"update takes {list(takes)}; missing {missing}, unknown {unknown}, "
+                f"given twice {twice}, {len(args)} by position."
             )
         return given
 
     def check_call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """Refuses a call that the inputs do not fit."""
         self.bound(args, kwargs)
+
+    def empty(self) -> Any:
+        """The inner accumulator's."""
+        return self.inner.empty()
+
+    def advance(self, data: Any, latest: Any) -> Any:
+        """The inner accumulator's."""
+        return self.inner.advance(data, latest)
+
+    def combine(self, data: Any, other: Any) -> Any:
+        """The inner accumulator's."""
+        return self.inner.combine(data, other)
+
+    def reduce(self, data: Any, axis_name: AxisName) -> Any:
+        """The inner accumulator's."""
+        return self.inner.reduce(data, axis_name)
+
+    def seen(self, data: Any) -> Any:
+        """The inner data that is read."""
+        return data
+
+    def value(self, data: Any) -> Any:
+        """The inner accumulator's."""
+        return self.inner.value(self.seen(data))
+
+    def is_valid(self, data: Any) -> jax.Array | None:
+        """Whether the inner data is."""
+        return self.inner.is_valid(self.seen(data))
+
+    def flags(self, data: Any) -> jax.Array | None:
+        """The inner accumulator's."""
+        return self.inner.flags(self.seen(data))
 
 
 class Renamed(Wrapper):
@@ -99,6 +138,12 @@ class Renamed(Wrapper):
         name = self.inner.input_for(role)
         return None if name is None else dict(self.names).get(name, name)
 
+    @property
+    def row_inputs(self) -> tuple[str, ...]:
+        """The inner accumulator's, by the names they are passed by."""
+        names: Any = dict(self.names)  # what is required has one
+        return tuple(names.get(name, name) for name in self.inner.row_inputs)
+
     def _to_inner(self, given: Mapping[str, Any]) -> dict[str, Any]:
         names = dict(self.names)
         sources = {name: names.get(name, name) for name in self.inner.inputs}
@@ -107,10 +152,6 @@ class Renamed(Wrapper):
             for name, source in sources.items()
             if source is not None and source in given
         }
-
-    def empty(self) -> Any:
-        """The inner accumulator's."""
-        return self.inner.empty()
 
     def measure(self, *args: Any, **kwargs: Any) -> Any:
         """The inner accumulator's, of the renamed inputs."""
@@ -124,14 +165,6 @@ class Renamed(Wrapper):
         """The inner accumulator's, of the renamed inputs."""
         return self.inner.extend(data, **self._to_inner(self.bound(args, kwargs)))
 
-    def combine(self, data: Any, other: Any) -> Any:
-        """The inner accumulator's."""
-        return self.inner.combine(data, other)
-
-    def reduce(self, data: Any, axis_name: AxisName) -> Any:
-        """The inner accumulator's."""
-        return self.inner.reduce(data, axis_name)
-
     def decayed(self, data: Any, factor: jax.Array) -> Any:
         """The inner accumulator's."""
         return self.inner.decayed(data, factor)
@@ -144,14 +177,6 @@ class Renamed(Wrapper):
     def resampled(self, data: Any, key: jax.Array) -> Any:
         """The inner accumulator's."""
         return self.inner.resampled(data, key)
-
-    def value(self, data: Any) -> Any:
-        """The inner accumulator's."""
-        return self.inner.value(data)
-
-    def flags(self, data: Any) -> jax.Array | None:
-        """The inner accumulator's."""
-        return self.inner.flags(data)
 
 
 class Joint(Accumulator):
@@ -167,7 +192,8 @@ class Joint(Accumulator):
             for part in m.accumulator.parts:
                 if parts[part.key] != part:
                     raise Mismatch(
-                        f"{part!r} and {parts[part.key]!r} have the same key."
+                        f"{part!r} and {parts[part.key]!r} have the same key in "
+                        "states; name what differs, such as functions, with def."
                     )
         return cls(tuple(parts[key] for key in sorted(parts)))
 
@@ -180,6 +206,11 @@ class Joint(Accumulator):
     def key(self) -> str:
         """Only a name: the parts carry their own keys."""
         return "Collection"
+
+    def input_for(self, role: str) -> str | None:
+        """The parts', if they go by one name."""
+        names = {part.input_for(role) for part in self.members}
+        return names.pop() if len(names) == 1 else None
 
     @property
     def inputs(self) -> Mapping[str, bool]:
@@ -204,7 +235,11 @@ class Joint(Accumulator):
             raise WrongKind(
                 f"update takes {list(self.inputs)}; got {len(args)} positional."
             )
-        given = dict(zip(first, args, strict=False)) | dict(kwargs)
+        positional = dict(zip(first, args, strict=False))
+        twice = [name for name in positional if name in kwargs]
+        if twice:
+            raise WrongKind(f"update was given {twice} by position and by name.")
+        given = positional | dict(kwargs)
         for name in given:
             if name not in self.inputs:
                 raise WrongKind(
@@ -241,6 +276,10 @@ class Joint(Accumulator):
                 extended[part.key] = part.extend(data[part.key], **routed[part.key])
         return extended
 
+    def advance(self, data: Any, latest: Any) -> dict[str, Any]:
+        """Each part advanced."""
+        return {p.key: p.advance(data[p.key], latest[p.key]) for p in self.members}
+
     def combine(self, data: Any, other: Any) -> dict[str, Any]:
         """Each part combined."""
         return {p.key: p.combine(data[p.key], other[p.key]) for p in self.members}
@@ -262,6 +301,11 @@ class Joint(Accumulator):
         found = [v for p in self.members if (v := p.is_valid(data[p.key])) is not None]
         return functools.reduce(jnp.logical_and, found) if found else None
 
+    def flags(self, data: Any) -> jax.Array | None:
+        """Those of all parts together."""
+        found = [f for p in self.members if (f := p.flags(data[p.key])) is not None]
+        return functools.reduce(add_counts, found) if found else None
+
     def problems(self, data: Any) -> dict[str, Any]:
         """The parts' `Validity` by key."""
         return {p.key: p.problems(data[p.key]) for p in self.members}
@@ -280,7 +324,7 @@ def wrapped(inner: Accumulator, wrap: Wrap) -> Accumulator:
 def inner_data(
     inner: Accumulator,
     wrap: Wrap,
-    data: Any,
+    data: Mapping[str, Any],
     take: Callable[[Accumulator, Any], Any],
 ) -> Any:
     """The data of the inner accumulator, taken out of that of the wrapped one.
@@ -288,11 +332,9 @@ def inner_data(
     Args:
       inner: What was wrapped.
       wrap: How.
-      data: Of the wrapped one; or the data of more parts than these, by key.
+      data: Of the wrapped parts by key, and perhaps of more.
       take: Maps a part and its wrapped data to the part's own data.
     """
-    if inner.parts == (inner,):
-        return take(inner, by_key(wrap(inner), data)[wrap(inner).key])
     return inner.assemble({p.key: take(p, data[wrap(p).key]) for p in inner.parts})
 
 
@@ -336,4 +378,5 @@ class Around(Metric):
 
     def inner(self, data: Any, take: Callable[[Accumulator, Any], Any]) -> Any:
         """The metric's data: of each accumulator what `take` finds in its wrapper."""
-        return inner_data(self.metric.accumulator, self.wrap, data, take)
+        by_part = by_key(self.accumulator, data)
+        return inner_data(self.metric.accumulator, self.wrap, by_part, take)

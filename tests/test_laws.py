@@ -8,6 +8,7 @@ import inspect
 from typing import Any
 
 import pytest
+from combined import COMBINED, Combined
 from registry import (
     BINARY,
     BY_CLASS,
@@ -58,7 +59,9 @@ def test_every_public_metric_has_a_row_in_the_registry() -> None:
     public = {getattr(jm, name) for name in jm.__all__}
     metrics = {x for x in public if inspect.isclass(x) and issubclass(x, jm.Metric)}
     final = {x for x in metrics if not inspect.isabstract(x)}
-    assert final - {type(case.metric) for case in CASES} == set()
+    rows = {type(case.metric) for case in CASES}
+    rows |= {type(row.metric) for row in COMBINED}
+    assert final - rows == set()
     assert len(final) > 25
 
 
@@ -108,6 +111,14 @@ def test_all_reduce_is_the_merge_on_any_number_of_devices(metric: jm.Metric) -> 
     """With shard_map and pmap on 1, 2, 4 and 8 devices."""
     batches = VALUES if isinstance(metric, jm.Sum) else BINARY
     check_metric(metric, batches, laws=["all_reduce"], devices=(1, 2, 4, 8))
+
+
+@pytest.mark.parametrize("row", COMBINED, ids=lambda row: row.metric.label)
+def test_metrics_around_metrics_keep_the_laws_that_they_could_break(
+    row: Combined,
+) -> None:
+    """Stacked, merged, reduced and advanced, they are still metrics."""
+    check_metric(row.metric, row.batches, laws=row.laws, devices=row.devices)
 
 
 @pytest.mark.optimized

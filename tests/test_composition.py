@@ -1,0 +1,449 @@
+"""Metrics made of metrics: functions of them, of the batch, and one side by side."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxmetrics as jm
+
+QUICKLY = {
+    "xla_backend_optimization_level": 0,
+    "xla_llvm_disable_expensive_passes": True,
+}
+NAN = float("nan")
+ROWS = 24
+RANDOM = np.random.default_rng(0)
+BATCH = {
+    "y_true": np.float32(RANDOM.random(ROWS) < 0.5),
+    "y_pred": np.float32(RANDOM.integers(0, 32, ROWS) / 32),
+    "sample_weight": np.float32(RANDOM.integers(0, 5, ROWS) / 4),
+    "mask": RANDOM.random(ROWS) < 0.8,
+}
+TRUE, PRED = np.float64(BATCH["y_true"]), np.float64(BATCH["y_pred"])
+SEEN = np.float64(BATCH["sample_weight"]) * BATCH["mask"]
+
+
+@partial(jax.jit, static_argnums=0, compiler_options=QUICKLY)
+def value(metric, batch):
+    """The value of one batch."""
+    return metric(**batch)
+
+
+def counted(true, pred, weight, at=0.5):
+    """TP, FP, TN and FN."""
+    yes = pred > at
+    kinds = true * yes, (1 - true) * yes, (1 - true) * ~yes, true * ~yes
+    return [np.sum(weight * kind) for kind in kinds]
+
+
+# --- functions of metrics ------------------------------------------------------------
+
+
+def test_functions_of_metrics_read_one_state():
+    """Applied, averaged, chosen and compared, as NumPy has it."""
+    precision, recall = jm.Precision(), jm.Recall()
+    metrics = jm.Collection(
+        low=jm.apply(jnp.minimum, precision, recall),
+        capped=jm.apply(jnp.minimum, precision, np.float32(0.25)),
+        f1=jm.harmonic_mean(precision, recall),
+        three=jm.harmonic_mean(precision, recall, jm.Specificity()),
+        half=jm.harmonic_mean(precision, 0.5),
+        chosen=jm.where(precision > recall, precision, recall),
+        guarded=jm.where(precision < 0.99, 7, recall),
+        less=precision < recall,
+        more=precision > recall,
+        least=precision <= precision,
+        most=np.float64(0.5) >= recall,
+        of_jax=jnp.float32(0.0) < recall,
+        by_numpy=np.float32(0.0) < recall,
+    )
+    assert len(metrics.accumulator.parts) == 1
+    found = value(metrics, BATCH)
+    tp, fp, tn, fn = counted(TRUE, PRED, SEEN)
+    p, r, s = tp / (tp + fp), tp / (tp + fn), tn / (tn + fp)
+    expected = {
+        "low": min(p, r),
+        "capped": 0.25,
+        "f1": 2 * p * r / (p + r),
+        "three": 3 / (1 / p + 1 / r + 1 / s),
+        "half": 2 / (1 / p + 2),
+        "chosen": max(p, r),
+        "guarded": 7,
+        "less": p < r,
+        "more": p > r,
+        "least": True,
+        "most": r <= 0.5,
+        "of_jax": True,
+        "by_numpy": True,
+    }
+    for name, wanted in expected.items():
+        boolean = isinstance(wanted, bool | np.bool_)
+        assert (found[name].dtype == jnp.bool_) == boolean, name
+        np.testing.assert_allclose(found[name], wanted, rtol=1e-6, err_msg=name)
+
+
+def test_the_undefined_and_the_bad_are_never_hidden():
+    """A harmonic mean with a 0 is 0; a NaN anywhere makes a choice NaN."""
+    zero = jm.Recall()
+    names = {"values": "loss"}
+    metrics = jm.Collection(
+        zero=jm.harmonic_mean(zero, jm.Specificity()),
+        both=jm.harmonic_mean(zero, jm.Mean().with_inputs(**names)),
+        chosen=jm.where(jm.Mean().with_inputs(**names) > 0.5, zero, 1.0),
+        small=jm.apply(jnp.fmin, zero, jm.Mean().with_inputs(**names)),
+        full=jm.where(jm.ExactAUROC(1).with_inputs(mask=None) > 0.5, 1.0, 2.0),
+    )
+    batch = {"y_true": [0, 1], "y_pred": [0.1, 0.2], "loss": [NAN, 1.0]}
+    batch = {k: np.float32(x) for k, x in batch.items()}
+    found = value(metrics, batch)
+    assert found["zero"] == 0
+    for name in ("both", "chosen", "small", "full"):
+        assert np.isnan(found[name]), name
+
+
+def test_comparisons_are_values_and_no_conditions():
+    """Equal when rebuilt, and refused where Python would ask for a truth."""
+    assert (jm.Recall() > 0.5) == (jm.Recall() > 0.5) != (jm.Recall() >= 0.5)
+    assert bool(jm.Recall() + 1)
+    for ask in (
+        lambda: bool(jm.Recall() > 0.5),
+        lambda: 0.2 < jm.Recall() < 0.5,
+        lambda: max(jm.Recall(), jm.Precision()),
+    ):
+        with pytest.raises(TypeError, match=r"is a metric: it is true .* jm\.where"):
+            ask()
+    with pytest.raises(TypeError, match="not supported"):
+        assert jm.Recall() < "0.5"
+
+
+REFUSED = [
+    (lambda: jm.apply(3, jm.Recall()), r"^apply: a function comes first; got 3"),
+    (lambda: jm.apply(jnp.sqrt), r"^apply: at least one metric is needed"),
+    (lambda: jm.harmonic_mean(0.5), r"^harmonic_mean: at least one metric is needed"),
+    (
+        lambda: jm.apply(jnp.sqrt, "x"),
+        r"^apply: metrics and numbers .*; got 'x'",
+    ),
+    (lambda: jm.where(True, jm.Recall(), 0.0), r"^where: metrics and .* got True"),
+    (lambda: jm.Mean().of(3), r"of takes a function; got 3"),
+    (lambda: jm.Mean().of(lambda *x: x), r"named inputs; \*x is not one"),
+    (lambda: jm.Mean().of(lambda **x: x), r"named inputs; \*\*x is not one"),
+    (lambda: jm.Mean().of(max), r"the inputs of .* cannot be told. Write a function"),
+    (lambda: jm.Repeated(jm.Mean(), 0, over="values"), r"number must be an integer >="),
+    (lambda: jm.Repeated(jm.Mean(), 2, over=()), r"over must name inputs .* got \(\)"),
+    (lambda: jm.Repeated(jm.Mean(), 2, over=3), r"over must name inputs .* got 3"),
+    (lambda: jm.Repeated(jm.Mean(), 2, over="x"), r"over names the input 'x'; the"),
+    (
+        lambda: jm.Repeated(jm.Mean(), 2, over="values", axis=0.5),
+        r"axis must be an int",
+    ),
+    (lambda: jm.Repeated(3, 2, over="values"), r"metric must be a metric; got 3"),
+    (
+        lambda: jm.Collection(
+            a=jm.Mean().of(lambda x: x), b=jm.Mean().of(lambda x: -x)
+        ),
+        r"same key in states; name what differs, such as functions, with def",
+    ),
+]
+
+
+@pytest.mark.parametrize(("make", "words"), REFUSED)
+def test_what_cannot_be_composed_is_refused_when_it_is_made(make, words):
+    """Named by what was called, with the way out."""
+    with pytest.raises((TypeError, ValueError), match=words):
+        make()
+
+
+def test_what_has_no_single_value_is_refused_when_it_is_traced():
+    """A condition that is no boolean, and an operand with several results."""
+    condition = jm.where(jm.Recall(), 1.0, 2.0)
+    with pytest.raises(TypeError, match=r"condition must be boolean; got float32"):
+        jax.eval_shape(condition.compute, condition.init())
+    several = jm.apply(jnp.sqrt, jm.Sliced(jm.Recall(), 2))
+    with pytest.raises(TypeError, match=r"Sliced\(Recall\) has several results; pick"):
+        jax.eval_shape(several.compute, several.init())
+
+
+# --- functions of the batch ----------------------------------------------------------
+
+
+def error(y_true, y_pred):
+    """One required input."""
+    return jnp.abs(y_true - y_pred)
+
+
+def scored(y_true, logit, scale=1.0):
+    """Inputs by name."""
+    return {"y_true": y_true, "y_pred": jax.nn.sigmoid(logit * scale)}
+
+
+def everything(y_true, y_pred):
+    """What several metrics take."""
+    return {"y_true": y_true, "y_pred": y_pred, "values": jnp.abs(y_true - y_pred)}
+
+
+def positives(y_true, y_pred):
+    """A mask of its own."""
+    return {"values": y_pred, "mask": y_true == 1}
+
+
+def heavier(y_pred, sample_weight):
+    """A weight that is used up."""
+    return {"values": y_pred, "sample_weight": 2 * sample_weight**2}
+
+
+def fitted(params, y_pred):
+    """An input that is no array of rows."""
+    return params["slope"] * y_pred + params["bias"]
+
+
+def test_metrics_of_what_a_function_makes():
+    """Weights and masks pass by; sharing, slices and names go on."""
+    metrics = jm.Collection(
+        error=jm.Mean().of(error),
+        total=jm.Sum().of(error),
+        sliced=jm.Sliced(jm.Mean().of(positives), 2),
+        several=jm.Collection(e=jm.Mean(), r=jm.Recall()).of(everything),
+        heavy=jm.Mean().of(heavier),
+        renamed=jm.Recall().of(scored).with_inputs(logit="y_pred", scale=None),
+        line=jm.Sliced(jm.Mean().of(fitted), 2),
+        average=jm.ExponentialMovingAverage(jm.Mean().of(error), 2.0),
+        best=jm.BestSoFar(jm.Mean().of(error)),
+    )
+    assert len(metrics.accumulator.parts) == 9
+    ids = RANDOM.integers(0, 2, ROWS).astype(np.int32)
+    params = {"slope": jnp.float32(2), "bias": jnp.float32(1)}
+    found = value(metrics, {**BATCH, "slice_ids": ids, "params": params})
+    off = np.abs(TRUE - PRED)
+    tp, _, _, fn = counted(TRUE, PRED, SEEN)
+    sure = counted(TRUE, PRED, SEEN, at=0.0)
+    expected = {
+        "error": np.average(off, weights=SEEN),
+        "total": np.sum(off * SEEN),
+        "several/e": np.average(off, weights=SEEN),
+        "several/r": tp / (tp + fn),
+        "heavy": np.average(PRED, weights=SEEN * BATCH["sample_weight"]),
+        "renamed": sure[0] / (sure[0] + sure[3]),
+        "average": np.average(off, weights=SEEN),
+        "best/value": np.average(off, weights=SEEN),
+        "sliced/total": np.average(PRED, weights=SEEN * TRUE),
+        "line/total": np.average(2 * PRED + 1, weights=SEEN),
+    }
+    for name, wanted in expected.items():
+        np.testing.assert_allclose(found[name], wanted, rtol=2e-6, err_msg=name)
+    for i in range(2):
+        own = np.average(PRED, weights=SEEN * TRUE * (ids == i))
+        np.testing.assert_allclose(found["sliced/slices"][i], own, rtol=2e-6)
+        own = np.average(2 * PRED + 1, weights=SEEN * (ids == i))
+        np.testing.assert_allclose(found["line/slices"][i], own, rtol=2e-6)
+
+
+RETURNS = [
+    (
+        jm.Recall(),
+        lambda x: x,
+        r"must return a dict of the inputs \['y_true', 'y_pred'",
+    ),
+    (jm.Recall(), lambda x: {"y_true": x}, r"must return \['y_pred'\], too"),
+    (jm.Mean(), lambda x: {"value": x}, r"inputs out of \['values'.*got \['value'\]"),
+    (jm.Mean(), lambda x: {"values": x, "y": x}, r"out of \['values'.* got \['y'\]"),
+    (jm.Mean(), lambda x: "three", r"values must be an array of numbers; got str"),
+    (jm.F1Score(num_classes=3), lambda x: {"y_true": x, "y_pred": x}, "num_classes=3"),
+]
+
+
+@pytest.mark.parametrize(("metric", "function", "words"), RETURNS)
+def test_what_a_function_must_not_return_is_refused_while_tracing(
+    metric, function, words
+):
+    """Named by the metric."""
+    with pytest.raises((TypeError, ValueError), match=words) as caught:
+        jax.eval_shape(metric.of(function), x=np.zeros((4, 2)))
+    assert str(caught.value).startswith(metric.label)
+    with pytest.raises(TypeError, match=r"missing \['x'\]|input 'x' is missing"):
+        jax.eval_shape(partial(metric.of(function), mask=np.ones(4, bool)))
+
+
+# --- side by side --------------------------------------------------------------------
+
+
+def test_each_of_several_is_as_if_it_were_alone():
+    """By the first axis or the last, of one input or several, alone or by slice."""
+    random = np.random.default_rng(3)
+    models = np.float32(random.integers(0, 32, (3, ROWS)) / 32)
+    weights = np.float32(random.integers(0, 5, (3, ROWS)) / 4)
+    outputs = np.float32(random.random((ROWS, 2)))
+    ids = random.integers(0, 2, ROWS).astype(np.int32)
+    own = "y_pred", "sample_weight"
+    slices = jm.Sliced(jm.Recall(), 2, minimum_count=1)
+    metrics = jm.Collection(
+        models=jm.Repeated(jm.Recall(), 3, over="y_pred"),
+        weighed=jm.Repeated(jm.Recall(), 3, over=own).with_inputs(sample_weight="own"),
+        outputs=jm.Repeated(jm.Mean(), 2, over="values", axis=-1),
+        together=jm.Repeated(
+            jm.Collection(a=jm.Recall(), b=jm.Mean().with_inputs(values="y_true")),
+            3,
+            over=["y_pred"],
+        ),
+        inside=jm.Repeated(slices, 3, over="y_pred"),
+        outside=jm.Sliced(jm.Repeated(jm.Recall(), 3, over="y_pred"), 2),
+        alone=jm.Repeated(jm.Mean(), 3, over="values").with_inputs(values="y_pred"),
+        by=jm.Sliced(jm.Repeated(jm.Mean(), 3, over="values"), 2).with_inputs(
+            values="y_pred"
+        ),
+    )
+    batch = {**BATCH, "y_pred": models, "own": weights, "values": outputs}
+    found = value(metrics, {**batch, "slice_ids": ids})
+
+    def recall(pred, weight):
+        tp, _, _, fn = counted(TRUE, np.float64(pred), weight)
+        return tp / (tp + fn)
+
+    mean = np.average(TRUE, weights=SEEN)
+    np.testing.assert_allclose(found["together/b"], [mean] * 3, rtol=1e-6)
+    for i in range(2):
+        wanted = np.average(np.float64(outputs[:, i]), weights=SEEN)
+        np.testing.assert_allclose(found["outputs"][i], wanted, rtol=1e-6)
+    for i in range(3):
+        wanted = recall(models[i], SEEN)
+        for name in ("models", "together/a", "inside/total", "outside/total"):
+            np.testing.assert_allclose(found[name][i], wanted, rtol=1e-6, err_msg=name)
+        wanted = recall(models[i], np.float64(weights[i]) * BATCH["mask"])
+        np.testing.assert_allclose(found["weighed"][i], wanted, rtol=1e-6)
+        wanted = np.average(np.float64(models[i]), weights=SEEN)
+        np.testing.assert_allclose(found["alone"][i], wanted, rtol=1e-6)
+        for s in range(2):
+            wanted = recall(models[i], SEEN * (ids == s))
+            np.testing.assert_allclose(found["inside/slices"][i, s], wanted, rtol=1e-6)
+            np.testing.assert_allclose(found["outside/slices"][s, i], wanted, rtol=1e-6)
+            wanted = np.average(np.float64(models[i]), weights=SEEN * (ids == s))
+            np.testing.assert_allclose(found["by/slices"][s, i], wanted, rtol=1e-6)
+
+
+def test_each_answers_for_its_own_bad_rows():
+    """And an input that only some have their own of may be left out."""
+    metric = jm.Repeated(jm.Mean(), 2, over=("values", "sample_weight", "mask"))
+    values = np.float32([[1, NAN], [3, 5]])
+    batch = {"values": values, "sample_weight": None, "mask": None}
+    np.testing.assert_array_equal(value(metric, batch), [NAN, 4])
+    mask = np.array([[1, 0], [0, 1]], bool)
+    np.testing.assert_array_equal(value(metric, {**batch, "mask": mask}), [1, 5])
+    shared = jm.Repeated(jm.Mean(), 2, over="mask")
+    np.testing.assert_array_equal(value(shared, {"values": values[1]}), [4, 4])
+
+
+def test_entries_that_are_missing_are_refused_while_tracing():
+    """Before the metric looks at them."""
+    cases = ("y_pred", (4, 3), 0), ("y_pred", (4,), 1), ("y_true", (), 0)
+    for over, shape, axis in cases:
+        metric = jm.Repeated(jm.F1Score(num_classes=3), 2, over=over, axis=axis)
+        batch = {"y_true": np.zeros((4, 3)), "y_pred": np.zeros((4, 3))}
+        words = rf"Repeated\(F1Score\): {over} must have 2 entries along axis {axis}"
+        with pytest.raises(ValueError, match=words):
+            jax.eval_shape(partial(metric, **{**batch, over: np.zeros(shape)}))
+
+
+# --- a metric of one's own -----------------------------------------------------------
+
+
+class Largest(jm.Accumulator):
+    """The largest value; its data is a plain dict, and it says the least it can."""
+
+    def empty(self):
+        """Nothing yet."""
+        return {"largest": jnp.full((), -jnp.inf, jnp.float32)}
+
+    def measure(self, values, *, mask=None):
+        """Of one batch."""
+        kept = jnp.asarray(values, jnp.float32)
+        if mask is not None:
+            kept = jnp.where(mask, kept, -jnp.inf)
+        return {"largest": jnp.max(kept)}
+
+    def combine(self, data, other):
+        """The larger."""
+        return jax.tree.map(jnp.maximum, data, other)
+
+    def value(self, data):
+        """The number."""
+        return data["largest"]
+
+
+class Plain(jm.Accumulator):
+    """A sum, with what is required alone."""
+
+    def empty(self):
+        """Nothing yet."""
+        return jnp.zeros((2,), jnp.float32)
+
+    def measure(self, values, *, mask=None):
+        """Of one batch."""
+        kept = jnp.where(True if mask is None else mask, values, 0)
+        total = jnp.sum(kept, dtype=jnp.float32)
+        return jnp.stack([total, jnp.zeros_like(total)])
+
+    def value(self, data):
+        """The number."""
+        return data[0] + data[1]
+
+
+def doubled(y_pred):
+    """Twice the values."""
+    return 2 * y_pred
+
+
+def test_an_accumulator_of_ones_own_works_in_every_combinator():
+    """With `empty`, `measure` and `value` alone, and with a dict as its data."""
+    values = np.float32([[1, 4, 2], [3, 2, 8]])
+    ids = np.array([0, 1, 1], np.int32)
+    for own, of in ((Plain(), np.sum), (Largest(), np.max)):
+        metrics = jm.Collection(
+            sliced=jm.Sliced(own, 2),
+            flagged=jm.Sliced(own, 2).with_inputs(slice_ids="flags"),
+            gap=jm.Sliced(own, 2).gap(),
+            window=jm.Windowed(own, 1),
+            period=jm.Every(own, 2),
+            best=jm.BestSoFar(own),
+            nested=jm.Sliced(jm.Windowed(own, 1), 2),
+            repeated=jm.Repeated(own, 3, over="values"),
+            renamed=own.with_inputs(values="y_pred"),
+            doubled=own.of(doubled),
+            compared=jm.where(own > 3, own, 0.0),
+            alone=own,
+        )
+
+        @partial(jax.jit, compiler_options=QUICKLY)
+        def run(metrics=metrics):
+            state = metrics.init()
+            for row in values:
+                batch = {"values": row, "y_pred": row, "slice_ids": ids}
+                batch["flags"] = ids[:, None] == np.arange(2)
+                state = metrics.update(state, **batch)
+            return metrics.compute(metrics.merge(state, metrics.init()))
+
+        found = run()
+        by = [of(values[:, ids == i]) for i in range(2)]
+        last = [of(values[1, ids == i]) for i in range(2)]
+        expected = {
+            "sliced/total": of(values),
+            "sliced/slices": by,
+            "flagged/slices": by,
+            "gap": max(by) - min(by),
+            "window": of(values[1]),
+            "period": of(values),
+            "best/value": of(values),
+            "nested/slices": last,
+            "nested/total": of(values[1]),
+            "repeated": of(values, axis=0),
+            "renamed": of(values),
+            "doubled": 2 * of(values),
+            "compared": of(values),
+            "alone": of(values),
+        }
+        for name, wanted in expected.items():
+            np.testing.assert_allclose(found[name], wanted, err_msg=f"{own} {name}")
+    with pytest.raises(TypeError, match=r"what Plain\(\) keeps is no weighted sum"):
+        jm.ExponentialMovingAverage(Plain(), 2.0)
