@@ -141,9 +141,7 @@ def several():
 def id_kinds():
     """Ids of every kind, with the slices that each row belongs to."""
     ids = WHOLE["slice_ids"]
-    for dtype in ("int8", "int16", "int32"):
-        yield dtype, ids.astype(dtype), MEMBER
-    for dtype in ("uint8", "uint32"):  # -1 is 255, or 2^32 - 1
+    for dtype in ("int8", "uint8", "uint32"):  # -1 is 255, or 2^32 - 1
         yield dtype, ids.astype(dtype), MEMBER
     yield "several", *several()
     random = np.random.default_rng(6)
@@ -200,8 +198,6 @@ def test_a_scalar_id_goes_with_scalar_values():
             metric, state, {"values": np.float32(value), "slice_ids": np.int32(i % 2)}
         )
     assert_slices(compute(metric, state), (3, [3.5, 2]))
-    one = {"values": np.float32(4), "slice_ids": 1, "sample_weight": np.float32([0])}
-    assert np.isnan(compute(metric, after(metric, one)).total)
 
 
 # --- bad values and few rows ---------------------------------------------------------
@@ -341,9 +337,7 @@ GROUPED = {
     "even grid, logits": (jm.ConfusionCounts((0.3, 0.6), from_logits=True), ()),
     "classes": (jm.ConfusionCounts(num_classes=3), (3,)),
     "top k of one class": (jm.ConfusionCounts(0.5, top_k=2, class_id=1), (3,)),
-    "highest": (jm.F1Score(num_classes=3).accumulator, (3,)),
     "sums": (jm.WeightedSum(), ()),
-    "sums of rows": (jm.WeightedSum(), (3,)),
     "histogram of a class": (jm.ScoreHistogram(15, class_id=1), (3,)),
     "histogram of rows": (jm.ScoreHistogram(15, weighted=False), ()),
 }
@@ -464,7 +458,7 @@ def test_sharded_rows_count_as_on_one_device(kind, devices, on_one_device):
     assert_same_words(state, on_one_device)
 
 
-@pytest.mark.parametrize("devices", [2, 8])
+@pytest.mark.parametrize("devices", [8])
 def test_shards_that_are_reduced_count_as_on_one_device(devices, on_one_device):
     """Each scans its rows and reduces once; the types say what still varies."""
 
@@ -554,11 +548,16 @@ def test_what_goes_by_updates_does_so_in_every_slice():
     plain = jm.Collection(WITHIN)
     sliced = jm.Collection(
         inside={name: jm.Sliced(own, 3) for name, own in WITHIN.items()},
-        together=jm.Sliced(plain, 3),
         around=AROUND,
         beside=side_by_side,
     )
     assert len(sliced.accumulator.parts) == 4 + 3 + 4
+    assert (
+        jm.Sliced(plain, 3).accumulator.parts
+        == jm.Collection(
+            {name: jm.Sliced(own, 3) for name, own in WITHIN.items()}
+        ).accumulator.parts
+    )
     found = running(sliced, STEPS)
     masks = [*np.moveaxis(STEPS["member"], 1, 0), np.ones((5, 8), bool)]
     for i, mask in enumerate(masks):
@@ -571,8 +570,6 @@ def test_what_goes_by_updates_does_so_in_every_slice():
                 value = value[:, i] if i < 3 else value
                 np.testing.assert_allclose(value, x, rtol=1e-6, err_msg=name)
             if i < 3:
-                value = found[f"together/slices/{name}"][:, i]
-                np.testing.assert_allclose(value, x, rtol=1e-6, err_msg=name)
                 value = found[f"beside/{name}"][:, i]
                 np.testing.assert_allclose(value, x, rtol=1e-6, err_msg=name)
 
