@@ -22,7 +22,7 @@ from jaxmetrics.metric import Metric, by_key
 from jaxmetrics.numerics import divide, float_dtype
 from jaxmetrics.wrapping import Joint, Renamed, inner_data, wrapped
 
-__all__ = ["Arithmetic", "Mapped", "Wired", "apply", "harmonic_mean", "where"]
+__all__ = ["Arithmetic", "Mapped", "Named", "Wired", "apply", "harmonic_mean", "where"]
 
 
 class Mapped(Metric):
@@ -63,6 +63,50 @@ class Mapped(Metric):
     def with_inputs(self, **names: str | None) -> Metric:
         """The same function of the renamed metric."""
         return Mapped(self.metric.with_inputs(**names), self.function)
+
+
+class Named(Metric):
+    """A metric under another name."""
+
+    metric: Metric
+    name: Any
+
+    def checked(self) -> dict[str, Any]:
+        """Checks the name."""
+        if not isinstance(self.name, str) or not self.name:
+            raise WrongKind(f"a name must be a string; got {self.name!r}.")
+        return {}
+
+    @property
+    def label(self) -> str:
+        """The name."""
+        return str(self.name)
+
+    @property
+    def accumulator(self) -> Accumulator:
+        """The metric's."""
+        return self.metric.accumulator
+
+    @property
+    def refused(self) -> frozenset[str]:
+        """As the metric."""
+        return self.metric.refused
+
+    def admit(self, inputs: Mapping[str, Any]) -> None:
+        """As the metric."""
+        self.metric.admit(inputs)
+
+    def read(self, data: Any) -> Any:
+        """The metric's value."""
+        return self.metric.read(data)
+
+    def answer(self, data: Any) -> Any:
+        """The metric's answer."""
+        return self.metric.answer(data)
+
+    def with_inputs(self, **names: str | None) -> Metric:
+        """The renamed metric, under this name."""
+        return Named(self.metric.with_inputs(**names), self.name)
 
 
 class Wired(Metric):

@@ -248,6 +248,24 @@ class Metric(Frozen):
 
         return Wired(self, tuple(sorted(names.items())))
 
+    def named(self, name: str) -> "Metric":
+        """The same metric, over the same state, under a name in errors and labels.
+
+        For heads and tasks, whose metrics would otherwise be told apart by their
+        inputs alone.
+
+        Example:
+          >>> import jaxmetrics as jm
+          >>> toxic = (
+          ...     jm.Recall().with_inputs(y_pred="toxic_score").named("toxic recall")
+          ... )
+          >>> print(toxic.label)
+          toxic recall
+        """
+        from jaxmetrics.algebra import Named
+
+        return Named(self, name)
+
     def of(self, function: Callable[..., Any]) -> "Metric":
         """The same metric of what a function makes of the batch.
 

@@ -447,3 +447,17 @@ def test_an_accumulator_of_ones_own_works_in_every_combinator():
             np.testing.assert_allclose(found[name], wanted, err_msg=f"{own} {name}")
     with pytest.raises(TypeError, match=r"what Plain\(\) keeps is no weighted sum"):
         jm.ExponentialMovingAverage(Plain(), 2.0)
+
+
+def test_a_named_metric_is_the_same_under_another_name():
+    """Over the same state; errors call it so; inputs may be renamed before or after."""
+    plain = jm.Recall()
+    toxic = plain.with_inputs(y_pred="toxic").named("toxic recall")
+    assert toxic.accumulator == plain.with_inputs(y_pred="toxic").accumulator
+    assert plain.named("a").with_inputs(y_pred="toxic").label == "a"
+    found = toxic(y_true=BATCH["y_true"], toxic=BATCH["y_pred"])
+    assert found == plain(y_true=BATCH["y_true"], y_pred=BATCH["y_pred"])
+    with pytest.raises(ValueError, match=r"^toxic recall: .*shape"):
+        toxic(y_true=np.ones(3), toxic=np.ones(4))
+    with pytest.raises(TypeError, match="a name must be a string; got 3"):
+        plain.named(3)
