@@ -116,6 +116,10 @@ class Accumulator(Metric):
     def decayed(self, data: Any, factor: jax.Array) -> Any:
         """The data of the same rows, each `factor` times as heavy.
 
+        Args:
+          data: Of any rows.
+          factor: A two-float, (2,).
+
         Raises:
           TypeError: Unless the accumulator says how: what it keeps may be no sum.
         """

@@ -146,9 +146,9 @@ def add_two_floats(x: jax.Array, y: jax.Array) -> jax.Array:
 
 
 def scale_two_floats(x: jax.Array, factor: jax.Array) -> jax.Array:
-    """Two-floats times a float."""
-    product, error = _two_product(x[0], jnp.broadcast_to(factor, x[0].shape))
-    return jnp.stack(fast_two_sum(product, error + x[1] * factor))
+    """Two-floats times a two-float of shape (2,)."""
+    product, error = _two_product(x[0], jnp.broadcast_to(factor[0], x[0].shape))
+    return jnp.stack(fast_two_sum(product, error + x[1] * factor[0] + x[0] * factor[1]))
 
 
 def two_float(value: jax.Array) -> jax.Array:

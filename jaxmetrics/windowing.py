@@ -150,7 +150,7 @@ class Decayed(Wrapper):
             raise Mismatch(
                 f"half_life must be a positive number of updates; got {half_life}."
             )
-        half = jax.ShapeDtypeStruct((), jnp.float32)
+        half = jax.ShapeDtypeStruct((2,), jnp.float32)
         jax.eval_shape(self.inner.decayed, jax.eval_shape(self.inner.empty), half)
         return {"half_life": half_life}
 
@@ -164,7 +164,9 @@ class Decayed(Wrapper):
 
     def advance(self, data: Any, latest: Any) -> Any:
         """The past weighs less by one update."""
-        factor = jnp.float32(2.0 ** (-1 / self.half_life))
+        exact = 2.0 ** (-1 / self.half_life)
+        high = np.float32(exact)  # of many updates its rounding would add up
+        factor = jnp.stack([high, np.float32(exact - np.float64(high))])
         return self.inner.combine(self.inner.decayed(data, factor), latest)
 
 
