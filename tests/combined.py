@@ -22,6 +22,10 @@ SEVERAL = [
     {**batch, "slice_ids": RANDOM.integers(-1, 3, (ROWS, 2)).astype(np.int32)}
     for batch in BINARY
 ]
+WITH_IDS = [
+    {**batch, "row_ids": np.arange(ROWS, dtype=np.int32) + ROWS * i}
+    for i, batch in enumerate(BINARY)
+]
 IDS = [{"slice_ids": batch["slice_ids"]} for batch in SLICED]
 OUTPUTS = [{"values": batch["values"][:, None] * [1, 2]} for batch in VALUES]
 
@@ -73,6 +77,13 @@ COMBINED = [
         jm.Repeated(mean, 2, over="values", axis=-1),
         OUTPUTS,
         (*STATES, *ROWWISE, "NaN"),
+    ),
+    Combined(jm.Bootstrap(recall, 4), BINARY, ("merge associative", "masks")),
+    Combined(
+        jm.Bootstrap(recall, 3, weighted=True),
+        WITH_IDS,
+        ("merge associative", "batch cuts", "masks", "all_reduce", "checkpoint"),
+        devices=(2,),
     ),
     Combined(mean.of(error), BINARY, ("masks", "weights", "batch cuts", "one trace")),
     Combined(

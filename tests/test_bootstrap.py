@@ -10,7 +10,6 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
 
 import jaxmetrics as jm
 from jaxmetrics import poisson
-from jaxmetrics.testing import CHEAP_LAWS, check_metric
 
 ROWS = 400
 
@@ -284,23 +283,6 @@ def test_bad_rows_make_all_of_it_nan():
         assert np.isnan(jax.tree.leaves(found)).all()
         assert np.isnan(drawn).all()
         assert metric.validity(state).nan == 1
-
-
-BATCHES = [scored(seed, rows) for seed, rows in ((15, 7), (16, 9))]
-
-
-@pytest.mark.parametrize(
-    ("metric", "batches"),
-    [
-        (jm.Bootstrap(jm.Recall(), 10), [*map(without_ids, BATCHES)]),
-        (jm.Bootstrap(jm.Recall(), 3, weighted=True), BATCHES),
-    ],
-    ids=["counts", "rows"],
-)
-def test_a_bootstrap_keeps_the_laws(metric, batches):
-    """Those that a combinator can break."""
-    laws = ["merge associative", "batch cuts", "masks", "all_reduce", "checkpoint"]
-    check_metric(metric, batches, laws=[*laws, *CHEAP_LAWS], devices=(2,))
 
 
 # --- refusals ------------------------------------------------------------------------
