@@ -164,6 +164,9 @@ class BestSoFar(Metric):
     passed over, and the first of equal ones stays. Around `Windowed` or `Every` it is
     the best window or period. Bad values make it NaN, as they do the metric.
 
+    A value after one batch of many counts too. Where a validation has several batches,
+    `BestSoFar(Every(metric, batches))` is the best of whole validations.
+
     Merging, and `all_reduce` over devices, takes the better of the values that each had
     for its own rows. Inside `jit` over a sharded batch, where the state is global, the
     best is one of all rows.

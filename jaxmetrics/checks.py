@@ -237,14 +237,15 @@ def dtype(value: Any, *, integers: bool = False) -> np.dtype | None:
 
 def array(value: ArrayLike, argument: str) -> jax.Array:
     """Real numbers or booleans as an array through which no gradient flows."""
-    _require_32_bits(value, argument)
+    require_32_bits(value, argument)
     try:
         result = jnp.asarray(value)
     except OverflowError:
         raise Mismatch(_TOO_WIDE.format(argument)) from None
     except (TypeError, ValueError):
         raise WrongKind(
-            f"{argument} must be an array of numbers; got {type(value).__name__}."
+            f"{argument} must be an array of numbers; got "
+            f"{getattr(value, 'dtype', type(value).__name__)}."
         ) from None
     if not (jnp.issubdtype(result.dtype, jnp.number) or result.dtype == jnp.bool_):
         raise WrongKind(f"{argument} must hold numbers; got dtype {result.dtype}.")
@@ -255,11 +256,12 @@ def array(value: ArrayLike, argument: str) -> jax.Array:
 
 _TOO_WIDE = (
     "{} holds integers that do not fit 32 bits, to which JAX would cut them; pass "
-    "floats, or enable 64-bit types with jax.config.update('jax_enable_x64', True)."
+    "floats (ids: numbers below 2^31), or enable 64-bit types with "
+    "jax.config.update('jax_enable_x64', True)."
 )
 
 
-def _require_32_bits(value: Any, argument: str) -> None:
+def require_32_bits(value: Any, argument: str) -> None:
     """Refuses what JAX would wrap silently; only a host array can be looked at."""
     wide = isinstance(value, np.ndarray | np.integer) and value.dtype.itemsize == 8
     if not wide or value.dtype.kind not in "iu" or not np.size(value):

@@ -42,6 +42,7 @@ __all__ = [
     "FalsePositives",
     "NegativePredictiveValue",
     "Precision",
+    "PredictedPositiveRate",
     "Prevalence",
     "Recall",
     "Specificity",
@@ -394,6 +395,32 @@ class Prevalence(ConfusionMetric, Proportion):
         return (
             c.true_positives + c.false_negatives,
             c.false_positives + c.true_negatives,
+        )
+
+
+class PredictedPositiveRate(ConfusionMetric, Proportion):
+    """The share of the rows that are called positive, whatever they are.
+
+    `(TP + FP) / (TP + FP + TN + FN)`, in [0, 1]. Neither way is better.
+    `zero_division`, 0 unless given, where the denominator is 0. Also called the
+    selection rate: its gap between groups of rows is demographic parity.
+
+    Options as in `ConfusionMetric`.
+
+    Example:
+      >>> import jaxmetrics as jm
+      >>> print(jm.PredictedPositiveRate()(y_true=[0, 0, 0, 1], y_pred=[1, 0, 1, 1]))
+      0.75
+
+    References:
+      Hardt, Price and Srebro (2016), Equality of opportunity in supervised learning.
+    """
+
+    def parts(self, c: Counts) -> tuple[jax.Array, jax.Array]:
+        """Rows called positive, and rows called negative."""
+        return (
+            c.true_positives + c.false_positives,
+            c.false_negatives + c.true_negatives,
         )
 
 

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from jaxmetrics import checks
 from jaxmetrics.checks import Mismatch, WrongKind
 from jaxmetrics.hosts import gather_objects, pad_batch, row_count
 from jaxmetrics.metric import Metric
@@ -117,13 +118,23 @@ def _put(tree: Any, rows: NamedSharding) -> Any:
 def _with_rows(batches: Iterable[Any]) -> Iterator[Any]:
     """Batches of NumPy and JAX arrays, without those of no rows."""
     for batch in batches:
-        arrays = jax.tree.map(_as_array, batch)
+        arrays = jax.tree_util.tree_map_with_path(_as_array, batch)
         if row_count(arrays):
             yield arrays
 
 
-def _as_array(x: Any) -> Any:
-    return x if isinstance(x, jax.Array) else np.asarray(x)
+def _as_array(path: Any, x: Any) -> Any:
+    """What came as an array that JAX takes without cutting it."""
+    if isinstance(x, jax.Array):
+        return x
+    array, name = np.asarray(x), f"batch{jax.tree_util.keystr(path)}"
+    checks.require_32_bits(array, name)
+    if array.dtype.kind in "OSU":
+        raise WrongKind(
+            f"{name} must hold numbers; got dtype {array.dtype}. Encode it, or leave "
+            "it out of the batch."
+        )
+    return array
 
 
 def _kind(batch: Any) -> str:

@@ -349,6 +349,15 @@ class Sliced(Around):
             mode = checks.choice(mode, "mode", ("max", "min"))
         return OverSlices(self, "lowest" if mode == "max" else "highest")
 
+    def worst_slice(self, mode: str = "max") -> Metric:
+        """Which slice is worst: its number, -1 where none has a value; int32.
+
+        Args:
+          mode: As for `worst`.
+        """
+        checks.choice(mode, "mode", ("max", "min"))
+        return OverSlices(self, "lowest slice" if mode == "max" else "highest slice")
+
     def gap(self) -> Metric:
         """The highest less the lowest: 0 where all slices are alike."""
         return OverSlices(self, "gap")
@@ -365,7 +374,7 @@ class OverSlices(Metric):
 
     Args:
       sliced: The metric by slice.
-      reading: "lowest", "highest", "gap" or "ratio".
+      reading: "lowest", "highest", "gap", "ratio", "lowest slice" or "highest slice".
     """
 
     sliced: Sliced
@@ -373,7 +382,8 @@ class OverSlices(Metric):
 
     def checked(self) -> dict[str, Any]:
         """Checks what is read."""
-        readings = ("lowest", "highest", "gap", "ratio")
+        values = ("lowest", "highest", "gap", "ratio")
+        readings = (*values, "lowest slice", "highest slice")
         return {"reading": checks.choice(self.reading, "reading", readings)}
 
     @property
@@ -400,6 +410,9 @@ class OverSlices(Metric):
         return jax.tree.map(self._over, self.sliced.read(data).slices)
 
     def _over(self, values: jax.Array) -> jax.Array:
+        if self.reading.endswith("slice"):
+            find = jnp.nanargmin if self.reading == "lowest slice" else jnp.nanargmax
+            return find(values, axis=0).astype(jnp.int32)
         low, high = jnp.nanmin(values, axis=0), jnp.nanmax(values, axis=0)
         if self.reading == "gap":
             return high - low

@@ -144,6 +144,7 @@ RATIOS: dict[type, Callable[..., tuple[Any, Any]]] = {
     jm.FalseDiscoveryRate: lambda tp, fp, tn, fn: (fp, fp + tp),
     jm.FalseOmissionRate: lambda tp, fp, tn, fn: (fn, fn + tn),
     jm.Prevalence: lambda tp, fp, tn, fn: (tp + fn, tp + fp + tn + fn),
+    jm.PredictedPositiveRate: lambda tp, fp, tn, fn: (tp + fp, tp + fp + tn + fn),
     jm.BinaryAccuracy: lambda tp, fp, tn, fn: (tp + tn, tp + fp + tn + fn),
     jm.F1Score: lambda tp, fp, tn, fn: (2 * tp, 2 * tp + fp + fn),
 }

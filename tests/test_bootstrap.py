@@ -326,6 +326,7 @@ def test_options_that_cannot_be_are_refused(make, error, words):
     ("metric", "more", "words"),
     [
         (jm.Recall(), {"sample_weight": np.ones(16)}, "and sample_weight came; set"),
+        (jm.Recall(), {"row_ids": np.arange(16)}, "row_ids say nothing; set weighted"),
         (
             jm.Recall(),
             {"y_true": np.ones((16, 3)), "y_pred": np.ones((16, 3))},
@@ -342,5 +343,8 @@ def test_inputs_that_cannot_be_drawn_are_refused(metric, more, words):
     if isinstance(metric, jm.Mean):
         batch = {"values": batch["y_pred"]}
     drawn = jm.Bootstrap(metric, 4)
+    if "row_ids" in more:  # as a member that draws rows would take them
+        other = jm.Bootstrap(metric, 4, weighted=True)
+        drawn = jm.Collection(drawn=drawn, other=other)
     with pytest.raises((TypeError, ValueError), match=words):
         jax.eval_shape(functools.partial(drawn.update, drawn.init()), **batch | more)

@@ -423,3 +423,17 @@ def test_a_refusal_of_the_metrics_names_them():
 
     with pytest.raises(ValueError, match=r"^Collection\(auc=AUC\): y_true and y_pred"):
         run([BATCH], step=wrong)
+
+
+@pytest.mark.parametrize(
+    ("column", "error", "words"),
+    [
+        (np.arange(4) + 2**40, ValueError, "user.* holds integers that do not fit"),
+        (np.array(["a", "b", "c", "d"]), TypeError, "user.* must hold numbers; got"),
+    ],
+)
+def test_columns_that_jax_would_cut_or_refuse_are_named(column, error, words):
+    """Ids of 64 bits would become other ids without a word."""
+    batch = {"values": np.ones(4, np.float32), "user": column}
+    with pytest.raises(error, match=words):
+        jm.evaluate(jm.Mean(), lambda b: {"values": b["values"]}, [batch])

@@ -654,3 +654,17 @@ def test_other_refusals_say_what_to_do():
         large.accumulator.inner.measure_groups(np.zeros(4, np.int32), 50_000, **batch)
     with pytest.raises(TypeError, match=r"given twice \['values'\]"):
         sliced.update(sliced.init(), np.zeros(2), values=np.zeros(2), slice_ids=[0, 1])
+
+
+@pytest.mark.parametrize(("mode", "which"), [("max", 1), ("min", 2)])
+def test_the_worst_slice_is_told(mode, which):
+    """By its number; a slice without a value is none, and -1 stands for no slice."""
+    recall = jm.Sliced(jm.Recall(zero_division=float("nan")), 4).worst_slice(mode)
+    rows = {
+        "y_true": np.float32([1, 1, 1, 1, 0]),
+        "y_pred": np.float32([1, 0, 0, 1, 1]),
+        "slice_ids": np.int32([0, 0, 1, 2, 3]),
+    }
+    found = jax.jit(recall)
+    assert found(**rows) == which
+    assert found(**rows | {"y_true": np.zeros(5, np.float32)}) == -1
