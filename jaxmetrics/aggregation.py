@@ -18,7 +18,7 @@ from jax.typing import ArrayLike
 
 from jaxmetrics import checks
 from jaxmetrics.accumulator import Accumulator
-from jaxmetrics.groups import tally_groups
+from jaxmetrics.groups import group_scales, tally_groups
 from jaxmetrics.histogram import Rows, Tally, present, tally
 from jaxmetrics.lanes import as_rows, require_alike
 from jaxmetrics.limbs import max_weight
@@ -223,12 +223,14 @@ def _sum(
     groups: int | None,
 ) -> Tally:
     """Sums entries by cell, relative to the largest of them; of each group, if any."""
-    scale = max_weight(size, present(entries.weight, entries.keep))
-    if groups is None:
+    here = present(entries.weight, entries.keep)
+    if groups is None or entries.group is None:
+        scale = max_weight(size, here)
         return tally(by, entries, cells=cells, scale=scale)
     flags = _FLAGS if by is _by_sign else 0
+    scales = group_scales(size, here, entries.group, groups)
     return tally_groups(
-        by, entries, groups=groups, cells=cells, flags=flags, scale=scale
+        by, entries, groups=groups, cells=cells, flags=flags, scale=scales
     )
 
 

@@ -125,17 +125,31 @@ class Replicates(Wrapper):
         return ReplicateData(self.inner.empty(), replicates, *zeros)
 
     def measure(self, *args: Any, **kwargs: Any) -> ReplicateData:
-        """The data of one batch alone."""
+        """The data of one batch alone, whose rows have ids."""
+        if self.bound(args, kwargs).get(IDS) is None:
+            raise Mismatch(
+                "batches are measured apart here, as slices and windows are, where a "
+                "running number of rows would repeat; pass row_ids, a number for each "
+                "row."
+            )
         return self.extend(self.empty(), *args, **kwargs)
 
     def extend(self, data: ReplicateData, *args: Any, **kwargs: Any) -> ReplicateData:
         """The data after one more batch."""
         inputs = self.bound(args, kwargs)
         ids = inputs.pop(IDS, None)
-        rows = self._rows(inputs)
         if ids is not None:
-            numbers, counted, counters = _checked_ids(ids, rows), 0, data.counters
+            numbers, counted, counters = _checked_ids(ids), 0, data.counters
+            rows = numbers.shape[0]
+            for name in self.inner.row_inputs:
+                shape = np.shape(inputs[name])
+                if shape[:1] != (rows,):
+                    raise Mismatch(
+                        f"{IDS} must be an integer for each row of {name}; got "
+                        f"{rows} for {name} {shape}."
+                    )
         else:
+            rows = self._rows(inputs)
             _refuse_devices()
             start = data.rows[0, 0] | (data.rows[1, 0] << 21)  # below 2^32
             numbers = start + lax.iota(jnp.uint32, rows)
@@ -239,17 +253,21 @@ def _refuse_devices() -> None:
         )
 
 
-def _checked_ids(ids: Any, rows: int) -> jax.Array:
-    """Ids as uint32."""
+def _checked_ids(ids: Any) -> jax.Array:
+    """Ids as uint32; those of 64 bits mixed, and alike where they fit 32."""
     result = checks.array(ids, IDS)
-    if result.shape != (rows,) or not jnp.issubdtype(result.dtype, jnp.integer):
+    if result.ndim != 1 or not jnp.issubdtype(result.dtype, jnp.integer):
         raise Mismatch(
-            f"{IDS} must be an integer for each row; got {result.dtype} "
-            f"{result.shape} for {rows} rows."
+            f"{IDS} must be an integer for each row; got {result.dtype} {result.shape}."
         )
-    if result.dtype.itemsize > 4:  # both halves tell
-        result = result ^ (result >> 32)
-    return result.astype(jnp.uint32)
+    low = result.astype(jnp.uint32)
+    if result.dtype.itemsize <= 4:
+        return low
+    # 0 where the upper half only repeats the sign.
+    above = (result >> 32).astype(jnp.uint32)
+    if jnp.issubdtype(result.dtype, jnp.signedinteger):
+        above += low >> 31
+    return low ^ (above * np.uint32(0x9E3779B1))
 
 
 def weighted(weight: Any, times: jax.Array) -> jax.Array:
@@ -268,8 +286,8 @@ def weighted(weight: Any, times: jax.Array) -> jax.Array:
 class Bootstrap(Around):
     """A metric with its standard error and confidence intervals, by the bootstrap.
 
-    Where the metric's state is made of counts of rows (confusion counts, score
-    histograms; one class) the replicates are drawn from the counts in `compute`: the
+    Where the metric's state is one of counts of rows (confusion counts or a score
+    histogram, of one class) the replicates are drawn from the counts in `compute`: the
     state is the metric's own, shared with it in a `Collection`, and updates cost
     nothing more. This takes no weights. Rows whose entries depend on each other, such
     as several labels of one picture, take `weighted=True`.
@@ -332,8 +350,9 @@ class Bootstrap(Around):
     @property
     def from_counts(self) -> bool:
         """Whether the replicates are drawn from the counts, in `compute`."""
+        # Counts of several accumulators are of the same rows, and not independent.
         parts = self.metric.accumulator.parts
-        return not self.weighted and all(part.can_resample for part in parts)
+        return not self.weighted and len(parts) == 1 and parts[0].can_resample
 
     def wrap(self, part: Accumulator) -> Accumulator:
         """It, with replicates; as it is where it holds the counts."""
@@ -382,15 +401,11 @@ class Bootstrap(Around):
             drawn = self.inner(data, lambda _, own: own.replicates)
             return self.metric.answer(whole), jax.vmap(self.metric.answer)(drawn)
         owner = self.metric.accumulator
+        part = owner.parts[0]
+        own = by_key(owner, data)[part.key]
 
         def draw(key: jax.Array) -> Any:
-            parts = enumerate(owner.parts)
-            drawn = {
-                part.key: part.resampled(
-                    by_key(owner, data)[part.key], jax.random.fold_in(key, i)
-                )
-                for i, part in parts
-            }
+            drawn = {part.key: part.resampled(own, key)}
             return self.metric.answer(owner.assemble(drawn))
 
         keys = jax.random.split(jax.random.key(self.seed), self.replicates)

@@ -24,7 +24,7 @@ from jaxmetrics.binary import (
     widened,
 )
 from jaxmetrics.checks import Mismatch
-from jaxmetrics.groups import tally_groups
+from jaxmetrics.groups import group_scales, tally_groups
 from jaxmetrics.histogram import Rows, Tally, present, tally
 from jaxmetrics.lanes import as_rows
 from jaxmetrics.limbs import max_weight
@@ -194,13 +194,16 @@ class ConfusionCounts(Accumulator):
         """The counts of each group of rows, in one sweep."""
         batch = self._entries(**inputs, group=group)
         weight, keep = batch[0].weight, batch[0].keep
+        scale = None
+        if weight is not None and batch[0].group is not None:
+            scale = group_scales(weight, keep, batch[0].group, groups)
         sums = tally_groups(
             self._rows,
             batch,
             groups=groups,
             cells=math.prod(self._shape),
             flags=3,
-            scale=None if weight is None else max_weight(weight, keep),
+            scale=scale,
         )
         counts = words_from_counts(jnp.concatenate([sums.counts, sums.flags], axis=1))
         if sums.weights is None:

@@ -165,6 +165,10 @@ def _require_hashable(name: str, value: Any) -> None:
 
 def _named(value: Any) -> str:
     """A repr that is the same in every process: functions by name."""
+    if isinstance(value, functools.partial):
+        named = [f"{name}={_named(x)}" for name, x in sorted(value.keywords.items())]
+        shown = [_named(value.func), *map(_named, value.args), *named]
+        return f"functools.partial({', '.join(shown)})"
     if callable(value) and hasattr(value, "__qualname__"):
         return f"{value.__module__}.{value.__qualname__}"
     return repr(value)

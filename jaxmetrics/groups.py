@@ -5,10 +5,11 @@ groups cost what many cells cost, and not a sweep each. A row names its group in
 `Rows.group`; one whose group is negative is in none, and its flags count nowhere.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from jaxmetrics.forms import code_of, codes, place_of_flags, sums_of_codes
@@ -20,9 +21,17 @@ from jaxmetrics.histogram import (
     tally,
     tally_pairs,
 )
-from jaxmetrics.limbs import times_two_to, to_share
+from jaxmetrics.lanes import lanes_of, split, taken
+from jaxmetrics.limbs import LEAST, exponent_of, times_two_to, to_share
 
-__all__ = ["tally_groups", "tally_pairs_of_groups"]
+__all__ = ["Scales", "group_scales", "tally_groups", "tally_pairs_of_groups"]
+
+
+class Scales(NamedTuple):
+    """The powers of two that weights are relative to."""
+
+    of_groups: jax.Array  # int32 (groups,)
+    of_rows: jax.Array  # int32, of the rows' shape: that of the row's group
 
 
 def tally_groups(
@@ -32,7 +41,7 @@ def tally_groups(
     groups: int,
     cells: int,
     flags: int,
-    scale: jax.Array | None = None,
+    scale: Scales | None = None,
 ) -> Tally:
     """`tally` of each group: every field with a leading axis of groups.
 
@@ -42,36 +51,80 @@ def tally_groups(
       groups: The number of groups.
       cells: The number of cells of each.
       flags: The number of flags.
-      scale: As for `tally`, of all groups together.
+      scale: `group_scales` of the batch; given when rows carry weights.
     """
     if scale is None:
         table = _table(classify, batch, groups, cells, flags)
         sums = jax.vmap(lambda row: sums_of_codes(row, cells))(table)
         return Tally(sums.counts, sums.flags, None)
 
-    def by_cell(batch: Batch) -> Rows:
-        rows = classify(batch)
-        return Rows(_in_group(rows, rows.cell, cells), (), rows.weight)
+    def by_cell(both: tuple[Batch, jax.Array]) -> Rows:
+        rows = classify(both[0])
+        return Rows(_in_group(rows, rows.cell, cells), (), _share(rows, both[1]))
 
     def by_flags(batch: Batch) -> Rows:
         rows = classify(batch)
         return rows._replace(cell=lax.full_like(rows.cell, -1))
 
-    def of_squares(batch: Batch) -> Rows:
-        rows: Any = classify(batch)
-        share = to_share(rows.weight, scale)
+    def of_squares(both: tuple[Batch, jax.Array]) -> Rows:
+        rows = classify(both[0])
+        share = _share(rows, both[1])
         cell = lax.select(rows.cell < 0, rows.cell, lax.full_like(rows.cell, 0))
         return Rows(_in_group(rows, cell, 1), (), share * share)
 
-    weights = tally(by_cell, batch, cells=groups * cells, scale=scale).weighed
-    none = lax.full_like(scale, 0)
-    squares = tally(of_squares, batch, cells=groups, scale=none).weighed
+    one = jnp.zeros((), jnp.int32)  # shares are below 2^0
+    both = batch, scale.of_rows
+    weights = tally(by_cell, both, cells=groups * cells, scale=one).weighed
+    squares = tally(of_squares, both, cells=groups, scale=one).weighed
     table = _table(by_flags, batch, groups, 0, flags)
     found = jax.vmap(lambda row: sums_of_codes(row, 0).flags)(table)
-    total, error = (x.reshape(groups, cells) for x in weights)
-    first, second = (times_two_to(2 * scale, x).reshape(groups, 1) for x in squares)
+    unit = scale.of_groups[:, None]
+    total, error = (times_two_to(unit, x.reshape(groups, cells)) for x in weights)
+    first, second = (times_two_to(2 * unit, x.reshape(groups, 1)) for x in squares)
     zeros = jnp.zeros((groups, cells), jnp.uint32)
     return Tally(zeros, found, (total, error), (first, second))
+
+
+def group_scales(
+    weight: jax.Array, keep: jax.Array | None, group: jax.Array, groups: int
+) -> Scales:
+    """`max_weight` of each group: one large row must not round the others' away.
+
+    Args:
+      weight: `(rows, ...)`.
+      keep: Which rows count, of the same shape; None for all.
+      group: Of each, of the same shape; negative for none.
+      groups: The number of groups.
+    """
+    batch = weight, keep, group
+    lanes = lanes_of(jax.tree.leaves(batch))
+
+    def of_lane(batch: Any) -> jax.Array:
+        weight, keep, group = jax.tree.map(lambda x: x.reshape(-1), batch)
+        usable = (weight < np.inf) & (weight > 0) & (group >= 0)
+        usable = usable if keep is None else usable & keep
+        own = lax.select(usable, exponent_of(weight), lax.full_like(group, LEAST))
+        place = lax.select(usable, group, lax.full_like(group, groups))
+        table = jnp.full((groups + 1,), LEAST, jnp.int32)
+        return table.at[place].max(own, mode="promise_in_bounds")[:groups]
+
+    if (lanes.number > 1 or lanes.mesh is not None) and weight.shape[0]:
+        pad = -weight.shape[0] % lanes.number
+        if pad:  # with rows of weight 0
+            fill = [(0, pad)] + [(0, 0)] * (weight.ndim - 1)
+            batch = jax.tree.map(lambda x: jnp.pad(x, fill), batch)
+        batch = jax.tree.map(lambda x: split(x, lanes), batch)
+        found = jnp.max(jax.vmap(of_lane)(batch), axis=0)
+    else:
+        found = of_lane(batch)
+    return Scales(found, taken(found, lax.max(group, lax.full_like(group, 0))))
+
+
+def _share(rows: Rows, scale: jax.Array) -> jax.Array:
+    """Weights relative to what is above the largest of their group."""
+    if rows.weight is None:
+        raise AssertionError("rows with a scale have weights")
+    return to_share(rows.weight, scale)
 
 
 def tally_pairs_of_groups(

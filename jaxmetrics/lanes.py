@@ -17,7 +17,15 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxmetrics.checks import Mismatch
 
-__all__ = ["Lanes", "as_rows", "gathered", "lanes_of", "require_alike", "split"]
+__all__ = [
+    "Lanes",
+    "as_rows",
+    "gathered",
+    "lanes_of",
+    "require_alike",
+    "split",
+    "taken",
+]
 
 Batch = TypeVar("Batch")
 
@@ -172,3 +180,13 @@ def split(x: jax.Array, lanes: Lanes) -> jax.Array:
     with jax.sharding.use_abstract_mesh(lanes.mesh):
         target = NamedSharding(lanes.mesh, PartitionSpec(lanes.axes))
         return lax.reshape(x, shape, out_sharding=target)
+
+
+def taken(table: jax.Array, index: jax.Array) -> jax.Array:
+    """Entries of a whole table, sharded as the index is."""
+    mesh, _ = _explicit_axes([index])
+    if mesh is None:
+        return table.at[index].get(mode="promise_in_bounds")
+    with jax.sharding.use_abstract_mesh(mesh):
+        out = jax.typeof(index).sharding
+        return table.at[index].get(mode="promise_in_bounds", out_sharding=out)

@@ -15,8 +15,10 @@ from jax import lax
 from jaxmetrics.numerics import fast_two_sum
 
 __all__ = [
+    "LEAST",
     "Weights",
     "carry_limbs",
+    "exponent_of",
     "from_limbs",
     "max_weight",
     "times_two_to",
@@ -26,6 +28,7 @@ __all__ = [
 ]
 
 HALF_BITS = 24
+LEAST = np.int32(-100)  # of a scale
 LIMB_BITS = 16
 LIMB = np.uint32(2**LIMB_BITS - 1)
 Limbs = tuple[jax.Array, ...]  # each uint32, lowest first
@@ -51,8 +54,13 @@ def max_weight(weight: jax.Array, keep: jax.Array | None) -> jax.Array:
         usable &= keep
     finite = lax.select(usable, weight, jnp.zeros_like(weight))
     largest = jnp.max(finite, initial=0.0)
-    exponent = (lax.bitcast_convert_type(largest, jnp.int32) >> 23) - 126
-    return lax.max(exponent, np.int32(-100))
+    return exponent_of(largest)
+
+
+def exponent_of(weight: jax.Array) -> jax.Array:
+    """The least exponent e with the weight below 2^e; at least -100."""
+    exponent = (lax.bitcast_convert_type(weight, jnp.int32) >> 23) - 126
+    return lax.max(exponent, lax.full_like(exponent, LEAST))
 
 
 def _two_to(exponent: jax.Array) -> jax.Array:

@@ -27,6 +27,7 @@ from jaxmetrics.metric import Metric, by_key
 from jaxmetrics.numerics import (
     add_counts,
     divide,
+    float_dtype,
     words_from_counts,
     words_to_float,
     words_to_int,
@@ -363,7 +364,10 @@ class Sliced(Around):
         return OverSlices(self, "gap")
 
     def ratio(self) -> Metric:
-        """The lowest by the highest: 1 where all slices are alike; 0/0 is NaN."""
+        """The lowest by the highest, of values from 0 up: 1 where all are alike.
+
+        0/0 is NaN.
+        """
         return OverSlices(self, "ratio")
 
 
@@ -413,6 +417,8 @@ class OverSlices(Metric):
         if self.reading.endswith("slice"):
             find = jnp.nanargmin if self.reading == "lowest slice" else jnp.nanargmax
             return find(values, axis=0).astype(jnp.int32)
+        if self.reading in ("gap", "ratio"):  # differences of integers would wrap
+            values = values.astype(jnp.result_type(values, float_dtype()))
         low, high = jnp.nanmin(values, axis=0), jnp.nanmax(values, axis=0)
         if self.reading == "gap":
             return high - low

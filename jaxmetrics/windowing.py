@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxmetrics import checks
 from jaxmetrics.accumulator import Accumulator
-from jaxmetrics.checks import Mismatch
+from jaxmetrics.checks import Mismatch, WrongKind
 from jaxmetrics.lockstep import WAIVED, WAIVED_BUT_NAN, after, in_lockstep
 from jaxmetrics.reduction import AxisName
 from jaxmetrics.stacks import at, folded, put, reduced, repeated
@@ -202,11 +202,14 @@ class ExponentialMovingAverage(Around):
     half_life: float
 
     def checked(self) -> dict[str, Any]:
-        """Checks the half-life as the accumulator does."""
-        return {
-            **super().checked(),
-            "half_life": checks.number(self.half_life, "half_life"),
-        }
+        """Checks that rows may weigh less; the half-life as the accumulator does."""
+        plain = super().checked()
+        if self.metric.refused:
+            raise WrongKind(
+                f"{self.metric.label} takes no weights, so that its past cannot weigh "
+                "less; take Windowed instead."
+            )
+        return {**plain, "half_life": checks.number(self.half_life, "half_life")}
 
     def wrap(self, part: Accumulator) -> Accumulator:
         """Its data, decaying."""

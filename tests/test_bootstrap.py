@@ -107,7 +107,8 @@ def test_the_error_of_an_area_is_delongs():
 @pytest.mark.parametrize("weighted", [False, True])
 def test_intervals_hold_the_truth_as_often_as_they_say(weighted):
     """93 to 97 of 100, over data sets of 200 rows with a recall of 0.7."""
-    metric = jm.Bootstrap(jm.Recall(), 200, weighted=weighted)
+    # From counts all sets see the same random numbers: many, to be near their limit.
+    metric = jm.Bootstrap(jm.Recall(), 200 if weighted else 4000, weighted=weighted)
     rows, share, sets = 200, 0.7, 500
 
     @jax.jit
@@ -172,6 +173,31 @@ def test_a_paired_difference_is_less_uncertain_than_either():
     assert float(apart["p"]) < 0.01
     value = recall(batch["y_true"], other) - recall(batch["y_true"], batch["y_pred"])
     assert float(alike["difference/value"]) == pytest.approx(value, abs=1e-6)
+
+
+def test_counts_of_several_states_are_of_the_same_rows():
+    """A difference of two of them is drawn from rows: of a model and itself it is 0."""
+    batch = scored(18) | {"other": scored(18)["y_pred"]}
+    itself = jm.Precision() - jm.Precision().with_inputs(y_pred="other")
+    metric = jm.Bootstrap(itself, 20)
+    assert not metric.from_counts
+    assert in_one_step(metric, batch).standard_error == 0
+
+
+def test_ids_of_64_bits_are_those_of_32_where_they_fit():
+    """And others are told apart, by their upper half too."""
+    metric = jm.Bootstrap(jm.Mean(), 8)
+    values = np.float32([1, 5, 9])
+
+    def replicates(ids):
+        with jax.enable_x64(True):
+            state = jax.jit(metric.update)(metric.init(), values=values, row_ids=ids)
+            return np.asarray(jax.jit(metric.replicates_of)(state))
+
+    narrow = replicates(np.int32([0, -1, 7]))
+    np.testing.assert_array_equal(replicates(np.int64([0, -1, 7])), narrow)
+    wide = replicates(np.int64([0, -1, 7]) + 2**40)
+    assert not np.array_equal(wide, narrow, equal_nan=True)
 
 
 # --- where rows are ------------------------------------------------------------------
@@ -310,6 +336,11 @@ def test_bad_rows_make_all_of_it_nan():
             "rows are drawn by their weights, and .* takes none",
         ),
         (
+            lambda: jm.ExponentialMovingAverage(jm.Bootstrap(jm.Recall()), 2),
+            TypeError,
+            r"Bootstrap\(Recall\) takes no weights, so that its past cannot",
+        ),
+        (
             lambda: jm.Bootstrap(jm.Bootstrap(jm.Mean())),
             ValueError,
             "there is an input 'row_ids' already; rename it",
@@ -332,7 +363,8 @@ def test_options_that_cannot_be_are_refused(make, error, words):
             {"y_true": np.ones((16, 3)), "y_pred": np.ones((16, 3))},
             r"entries of a row are drawn together, and y_true has \(3,\)",
         ),
-        (jm.Mean(), {"row_ids": np.arange(3)}, r"row_ids must be .* got int32 \(3,\)"),
+        (jm.Mean(), {"row_ids": np.arange(3)}, r"row of values; got 3 for values \(16"),
+        (jm.Mean(), {"row_ids": np.ones((16, 1), int)}, r"row_ids must be .*\(16, 1\)"),
         (jm.Mean(), {"row_ids": np.ones(16)}, "row_ids must be an integer for each"),
         (jm.Mean(), {"values": np.float32(1)}, "values has no axis of rows"),
     ],
@@ -348,3 +380,22 @@ def test_inputs_that_cannot_be_drawn_are_refused(metric, more, words):
         drawn = jm.Collection(drawn=drawn, other=other)
     with pytest.raises((TypeError, ValueError), match=words):
         jax.eval_shape(functools.partial(drawn.update, drawn.init()), **batch | more)
+
+
+@pytest.mark.parametrize(
+    "metric",
+    [
+        jm.Sliced(jm.Bootstrap(jm.Mean(), 4), 2).with_inputs(slice_ids="ids"),
+        jm.Windowed(jm.Bootstrap(jm.Mean(), 4), 2),
+    ],
+    ids=["slices", "window"],
+)
+def test_batches_that_are_measured_apart_need_ids(metric):
+    """In slices and windows a running number would repeat, and NaN be the result."""
+    batch = {"values": np.ones(4, np.float32)}
+    if "ids" in metric.accumulator.inputs:
+        batch["ids"] = np.int32([0, 1, 1, 0])
+    update = functools.partial(metric.update, metric.init())
+    with pytest.raises(ValueError, match=r"measured apart here, .*; pass row_ids"):
+        jax.eval_shape(update, **batch)
+    jax.eval_shape(update, **batch, row_ids=np.arange(4))

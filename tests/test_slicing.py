@@ -668,3 +668,26 @@ def test_the_worst_slice_is_told(mode, which):
     found = jax.jit(recall)
     assert found(**rows) == which
     assert found(**rows | {"y_true": np.zeros(5, np.float32)}) == -1
+
+
+def test_a_large_value_elsewhere_does_not_round_a_slice():
+    """Each slice's sums are relative to its own largest entry, weights too."""
+    mean = jm.Sliced(jm.Mean(), 2)
+    single = np.int32([0, 0, 1])
+    for ids in (single, single[:, None]):
+        found = jax.jit(mean)(values=np.float32([1e-4, 3e-4, 3e38]), slice_ids=ids)
+        np.testing.assert_allclose(found.slices, [2e-4, 3e38], rtol=1e-6)
+    found = jax.jit(jm.Sliced(jm.Precision(), 2))(
+        y_true=np.float32([1, 0, 1]),
+        y_pred=np.ones(3, np.float32),
+        sample_weight=np.float32([1e-10, 3e-10, 1e10]),
+        slice_ids=np.int32([0, 0, 1]),
+    )
+    np.testing.assert_allclose(found.slices, [0.25, 1], rtol=1e-6)
+
+
+def test_a_gap_of_integers_does_not_wrap():
+    """It is a float."""
+    total = jm.Sliced(jm.Sum(dtype="int32"), 2).gap()
+    rows = {"values": np.int32([-2e9, 2e9]), "slice_ids": np.int32([0, 1])}
+    assert jax.jit(total)(**rows) == np.float32(4e9)
