@@ -46,15 +46,13 @@ class Weights(NamedTuple):
 def max_weight(weight: jax.Array, keep: jax.Array | None) -> jax.Array:
     """The scale of a batch's weights: the least exponent e with every weight below 2^e.
 
-    At least -100, so that 2^e and its inverse are normal numbers. Weights that are not
-    finite are left out: their rows do not count, but others of other groups do.
+    At least -100, so that 2^e and its inverse are normal numbers; of weights that are
+    not finite any, since their rows do not count.
     """
-    usable = weight < np.inf
     if keep is not None:
-        usable &= keep
-    finite = lax.select(usable, weight, jnp.zeros_like(weight))
-    largest = jnp.max(finite, initial=0.0)
-    return exponent_of(largest)
+        usable = keep & (weight < np.inf)
+        weight = lax.select(usable, weight, jnp.zeros_like(weight))
+    return exponent_of(jnp.max(weight, initial=0.0))
 
 
 def exponent_of(weight: jax.Array) -> jax.Array:
