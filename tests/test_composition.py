@@ -9,10 +9,6 @@ import pytest
 
 import jaxmetrics as jm
 
-QUICKLY = {
-    "xla_backend_optimization_level": 0,
-    "xla_llvm_disable_expensive_passes": True,
-}
 NAN = float("nan")
 ROWS = 24
 RANDOM = np.random.default_rng(0)
@@ -26,7 +22,7 @@ TRUE, PRED = np.float64(BATCH["y_true"]), np.float64(BATCH["y_pred"])
 SEEN = np.float64(BATCH["sample_weight"]) * BATCH["mask"]
 
 
-@partial(jax.jit, static_argnums=0, compiler_options=QUICKLY)
+@partial(jax.jit, static_argnums=0)
 def value(metric, batch):
     """The value of one batch."""
     return metric(**batch)
@@ -415,7 +411,7 @@ def test_an_accumulator_of_ones_own_works_in_every_combinator():
             alone=own,
         )
 
-        @partial(jax.jit, compiler_options=QUICKLY)
+        @jax.jit
         def run(metrics=metrics):
             state = metrics.init()
             for row in values:

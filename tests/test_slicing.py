@@ -10,21 +10,17 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
 
 import jaxmetrics as jm
 
-QUICKLY = {
-    "xla_backend_optimization_level": 0,
-    "xla_llvm_disable_expensive_passes": True,
-}
 ROWS, SLICES = 24, 3
 NAN = float("nan")
 
 
-@partial(jax.jit, static_argnums=0, compiler_options=QUICKLY)
+@partial(jax.jit, static_argnums=0)
 def update(metric, state, batch):
     """One update, compiled once for equal metrics and shapes."""
     return metric.update(state, **batch)
 
 
-@partial(jax.jit, static_argnums=0, compiler_options=QUICKLY)
+@partial(jax.jit, static_argnums=0)
 def compute(metric, state):
     """The result."""
     return metric.compute(state)
@@ -360,7 +356,7 @@ def test_one_sweep_counts_as_a_masked_one_for_each_group(what):
     weight = np.float32(random.integers(0, 5, ROWS) / 4)
     weight[[2, 5, 7]] = -1, NAN, np.inf
 
-    @partial(jax.jit, compiler_options=QUICKLY)
+    @jax.jit
     def both(inputs):
         default = jm.Accumulator.measure_groups(owner, group, 4, **inputs)
         return owner.measure_groups(group, 4, **inputs), default
@@ -438,7 +434,6 @@ def test_any_batching_counts_the_same(on_one_device):
             rest.init(),
             batches,
         )[0],
-        compiler_options=QUICKLY,
     )(thirds)
     assert_same_words(state, after(rest, whole))
     kept = {key: on_one_device.data[key] for key in state.data}
@@ -473,7 +468,7 @@ def test_shards_that_are_reduced_count_as_on_one_device(devices, on_one_device):
         counted, mesh=mesh_of(devices), in_specs=P(None, "data"), out_specs=P()
     )
     stacked = jax.tree.map(lambda *x: np.stack(x), *DEVICE_BATCHES)
-    state = jax.block_until_ready(jax.jit(sharded, compiler_options=QUICKLY)(stacked))
+    state = jax.block_until_ready(jax.jit(sharded)(stacked))
     assert_same_words(state, on_one_device)
 
 
@@ -509,7 +504,7 @@ def test_slices_of_slices():
         np.testing.assert_allclose(result.slices.slices[:, g], expected[1], rtol=1e-6)
 
 
-@partial(jax.jit, static_argnums=0, compiler_options=QUICKLY)
+@partial(jax.jit, static_argnums=0)
 def running(metric, batches):
     """The results after each of the batches, from one scan."""
 

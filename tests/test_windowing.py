@@ -10,10 +10,6 @@ from jax.sharding import AxisType, PartitionSpec as P
 
 import jaxmetrics as jm
 
-QUICKLY = {
-    "xla_backend_optimization_level": 0,
-    "xla_llvm_disable_expensive_passes": True,
-}
 NAN = float("nan")
 STEPS, ROWS = 7, 8
 RANDOM = np.random.default_rng(0)
@@ -28,7 +24,7 @@ SEEN = np.float64(BATCHES["sample_weight"]) * BATCHES["mask"]
 TRACES = []
 
 
-@partial(jax.jit, static_argnums=0, compiler_options=QUICKLY)
+@partial(jax.jit, static_argnums=0)
 def running(metric, batches):
     """The states and results after each of the batches, from one scan."""
 
@@ -232,7 +228,7 @@ def test_every_emits_inside_a_scan_without_a_second_trace():
             jm.Every(jm.Collection(mean=jm.Mean(), total=jm.Sum()), 3), VALUES
         )
     assert [metric] == TRACES
-    new = jax.jit(jax.vmap(metric.is_new), compiler_options=QUICKLY)(states)
+    new = jax.jit(jax.vmap(metric.is_new))(states)
     np.testing.assert_array_equal(new, [0, 0, 1, 0, 0, 1, 0])
     values = VALUES["values"]
     means = [values[:3].mean(), values[3:6].mean()]
@@ -263,7 +259,7 @@ def test_shards_of_the_same_steps_merge_to_whole_batches():
         for half in (slice(0, 4), slice(4, 8))
     ]
     whole = last_of_all(SHARDABLE)
-    merged = jax.jit(UPDATEWISE.merge, compiler_options=QUICKLY)(*halves)
+    merged = jax.jit(UPDATEWISE.merge)(*halves)
     shards = jax.jit(
         jax.shard_map(
             lambda batches: UPDATEWISE.all_reduce(last_of_varying(batches), "data"),
@@ -273,7 +269,6 @@ def test_shards_of_the_same_steps_merge_to_whole_batches():
             in_specs=P(None, "data"),
             out_specs=P(),
         ),
-        compiler_options=QUICKLY,
     )(SHARDABLE)
     for state in (merged, jax.block_until_ready(shards)):
         for key, data in whole.data.items():
