@@ -20,41 +20,21 @@ from jaxmetrics.accumulator import Accumulator
 from jaxmetrics.checks import WrongKind
 from jaxmetrics.metric import Metric, by_key
 from jaxmetrics.numerics import divide, float_dtype
-from jaxmetrics.wrapping import Joint, Renamed, inner_data, wrapped
+from jaxmetrics.wrapping import Joint, Renamed, Through, inner_data, wrapped
 
 __all__ = ["Arithmetic", "Mapped", "Named", "Wired", "apply", "harmonic_mean", "where"]
 
 
-class Mapped(Metric):
+class Mapped(Through):
     """A function of another metric's value."""
 
-    metric: Metric
     function: Callable[..., Any]
 
     def checked(self) -> dict[str, Any]:
         """Checks that the function is one."""
         if not callable(self.function):
             raise WrongKind(f"map takes a function; got {self.function!r}.")
-        return {}
-
-    @property
-    def label(self) -> str:
-        """The inner metric's."""
-        return self.metric.label
-
-    @property
-    def accumulator(self) -> Accumulator:
-        """The inner metric's."""
-        return self.metric.accumulator
-
-    @property
-    def refused(self) -> frozenset[str]:
-        """As the inner metric."""
-        return self.metric.refused
-
-    def admit(self, inputs: Mapping[str, Any]) -> None:
-        """As the inner metric."""
-        self.metric.admit(inputs)
+        return super().checked()
 
     def read(self, data: Any) -> Any:
         """The function of the inner value."""
@@ -65,36 +45,21 @@ class Mapped(Metric):
         return Mapped(self.metric.with_inputs(**names), self.function)
 
 
-class Named(Metric):
+class Named(Through):
     """A metric under another name."""
 
-    metric: Metric
     name: Any
 
     def checked(self) -> dict[str, Any]:
         """Checks the name."""
         if not isinstance(self.name, str) or not self.name:
             raise WrongKind(f"a name must be a string; got {self.name!r}.")
-        return {}
+        return super().checked()
 
     @property
     def label(self) -> str:
         """The name."""
         return str(self.name)
-
-    @property
-    def accumulator(self) -> Accumulator:
-        """The metric's."""
-        return self.metric.accumulator
-
-    @property
-    def refused(self) -> frozenset[str]:
-        """As the metric."""
-        return self.metric.refused
-
-    def admit(self, inputs: Mapping[str, Any]) -> None:
-        """As the metric."""
-        self.metric.admit(inputs)
 
     def read(self, data: Any) -> Any:
         """The metric's value."""

@@ -14,6 +14,7 @@ from jaxmetrics.lockstep import WAIVED_BUT_NAN
 from jaxmetrics.metric import Metric
 from jaxmetrics.numerics import float_dtype
 from jaxmetrics.reduction import AxisName, reduce_over
+from jaxmetrics.wrapping import Through
 
 __all__ = ["Best", "BestSoFar", "BestValue"]
 
@@ -157,7 +158,7 @@ class BestValue(Accumulator):
         return self._owner.flags(data.current)
 
 
-class BestSoFar(Metric):
+class BestSoFar(Through):
     """The best value that a metric has had after any update, and when that was.
 
     After each update the metric is computed, at that cost; what has no value (NaN) is
@@ -185,14 +186,12 @@ class BestSoFar(Metric):
       1.0 1
     """
 
-    metric: Metric
     mode: str = "max"
 
     def checked(self) -> dict[str, Any]:
         """Checks that there is a metric."""
-        if not isinstance(self.metric, Metric):
-            raise WrongKind(f"metric must be a metric; got {self.metric!r}.")
-        return {"mode": checks.choice(self.mode, "mode", ("max", "min"))}
+        mode = checks.choice(self.mode, "mode", ("max", "min"))
+        return {**super().checked(), "mode": mode}
 
     @property
     def label(self) -> str:
@@ -203,15 +202,6 @@ class BestSoFar(Metric):
     def accumulator(self) -> BestValue:
         """The metric's state and the best value."""
         return BestValue(self.metric, self.mode)
-
-    @property
-    def refused(self) -> frozenset[str]:
-        """As the metric."""
-        return self.metric.refused
-
-    def admit(self, inputs: Mapping[str, Any]) -> None:
-        """As the metric."""
-        self.metric.admit(inputs)
 
     def read(self, data: BestData) -> Best:
         """The best and when it was."""

@@ -13,7 +13,7 @@ Two ways, one result:
   one more state for each replicate.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY
 from typing import Any, NamedTuple
 
@@ -31,7 +31,7 @@ from jaxmetrics.poisson import drawn_together
 from jaxmetrics.reduction import AxisName, reduce_over
 from jaxmetrics.stacks import at, joined, reduced, repeated
 from jaxmetrics.state import State
-from jaxmetrics.wrapping import Around, Wrapper
+from jaxmetrics.wrapping import Around, Through, Wrapper
 
 __all__ = ["Bootstrap", "Bootstrapped", "Bounds", "Replicates"]
 
@@ -194,21 +194,11 @@ class Replicates(Wrapper):
 
     def advance(self, data: ReplicateData, latest: ReplicateData) -> ReplicateData:
         """Replicate by replicate."""
-        return ReplicateData(
-            self.inner.advance(data.whole, latest.whole),
-            jax.vmap(self.inner.advance)(data.replicates, latest.replicates),
-            add_counts(data.rows, latest.rows),
-            _counters(data.counters, latest.counters),
-        )
+        return _each(self.inner.advance, data, latest)
 
     def combine(self, data: ReplicateData, other: ReplicateData) -> ReplicateData:
         """Replicate by replicate."""
-        return ReplicateData(
-            self.inner.combine(data.whole, other.whole),
-            jax.vmap(self.inner.combine)(data.replicates, other.replicates),
-            add_counts(data.rows, other.rows),
-            _counters(data.counters, other.counters),
-        )
+        return _each(self.inner.combine, data, other)
 
     def reduce(self, data: ReplicateData, axis_name: AxisName) -> ReplicateData:
         """Replicate by replicate."""
@@ -237,6 +227,17 @@ class Replicates(Wrapper):
     def problems(self, data: ReplicateData) -> Any:
         """Those of the rows as they are."""
         return self.inner.problems(data.whole)
+
+
+def _each(
+    join: Callable[[Any, Any], Any], data: ReplicateData, other: ReplicateData
+) -> ReplicateData:
+    return ReplicateData(
+        join(data.whole, other.whole),
+        jax.vmap(join)(data.replicates, other.replicates),
+        add_counts(data.rows, other.rows),
+        _counters(data.counters, other.counters),
+    )
 
 
 def _counters(a: jax.Array, b: jax.Array) -> jax.Array:
@@ -450,38 +451,24 @@ class Bootstrap(Around):
         return PValue(self, null)
 
 
-class PValue(Metric):
+class PValue(Through):
     """The bootstrap's two-sided p-value; see `Bootstrap.p_value`."""
 
-    bootstrap: Bootstrap
+    metric: Bootstrap
     null: float
 
     def checked(self) -> dict[str, Any]:
         """Checks the number."""
-        return {"null": checks.number(self.null, "null")}
+        return {**super().checked(), "null": checks.number(self.null, "null")}
 
     @property
     def label(self) -> str:
         """The bootstrap's, and what is read of it."""
-        return f"{self.bootstrap.label}.p_value"
-
-    @property
-    def accumulator(self) -> Accumulator:
-        """The bootstrap's."""
-        return self.bootstrap.accumulator
-
-    @property
-    def refused(self) -> frozenset[str]:
-        """As the bootstrap."""
-        return self.bootstrap.refused
-
-    def admit(self, inputs: Mapping[str, Any]) -> None:
-        """As the bootstrap."""
-        self.bootstrap.admit(inputs)
+        return f"{self.metric.label}.p_value"
 
     def read(self, data: Any) -> Any:
         """The share of replicates on the other side, twice."""
-        return jax.tree.map(self._two_sided, self.bootstrap._values(data)[1])
+        return jax.tree.map(self._two_sided, self.metric._values(data)[1])
 
     def _two_sided(self, drawn: jax.Array) -> jax.Array:
         some = ~jnp.isnan(drawn)

@@ -91,7 +91,13 @@ class FromFunction(Wrapper):
 
     def made(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """The inner accumulator's inputs; what others take is left out."""
-        result, takes = self.returned(given), self.inner.inputs
+        return self.completed(self.returned(given), given)
+
+    def completed(
+        self, result: Mapping[str, Any], given: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """What the function has returned, with the weights and the mask that came."""
+        takes = self.inner.inputs
         missing = [name for name, need in takes.items() if need and name not in result]
         if missing:
             raise WrongKind(f"the function must return {missing}, too.")
@@ -134,13 +140,14 @@ class Computed(Around):
         for behind in map(self.wrap, owner.parts):
             if any(need and name not in inputs for name, need in behind.inputs.items()):
                 return  # which the accumulator refuses
-            unknown = [x for x in behind.returned(inputs) if x not in owner.inputs]
+            result = behind.returned(inputs)
+            unknown = [x for x in result if x not in owner.inputs]
             if unknown:
                 raise WrongKind(
                     f"the function must return inputs out of {list(owner.inputs)}; "
                     f"got {unknown}, too."
                 )
-            made |= behind.made(inputs)
+            made |= behind.completed(result, inputs)
         self.metric.admit(made)
 
     @property

@@ -9,7 +9,7 @@ together. It reads out the metric of each, and what tells slices apart:
     recall.ratio()
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
@@ -47,7 +47,7 @@ from jaxmetrics.slice_ids import (
 )
 from jaxmetrics.stacks import at, folded, joined, reduced, repeated
 from jaxmetrics.state import State
-from jaxmetrics.wrapping import Around, Joint, Renamed, Wrapper
+from jaxmetrics.wrapping import Around, Joint, Renamed, Through, Wrapper
 
 __all__ = ["BySlice", "OverSlices", "RowsBySlice", "Sliced", "Slices"]
 
@@ -143,13 +143,11 @@ class BySlice(Wrapper):
 
     def advance(self, data: SliceData, latest: SliceData) -> SliceData:
         """Slice by slice."""
-        states = jax.vmap(self.inner.advance)(data.states, latest.states)
-        return SliceData(states, add_counts(data.outside, latest.outside))
+        return _each(self.inner.advance, data, latest)
 
     def combine(self, data: SliceData, other: SliceData) -> SliceData:
         """Slice by slice."""
-        states = jax.vmap(self.inner.combine)(data.states, other.states)
-        return SliceData(states, add_counts(data.outside, other.outside))
+        return _each(self.inner.combine, data, other)
 
     def reduce(self, data: SliceData, axis_name: AxisName) -> SliceData:
         """Slice by slice."""
@@ -170,6 +168,13 @@ class BySlice(Wrapper):
     def seen(self, data: SliceData) -> Any:
         """The inner data of all rows."""
         return at(data.states, -1)
+
+
+def _each(
+    join: Callable[[Any, Any], Any], data: SliceData, other: SliceData
+) -> SliceData:
+    states = jax.vmap(join)(data.states, other.states)
+    return SliceData(states, add_counts(data.outside, other.outside))
 
 
 class RowsBySlice(Accumulator):
@@ -371,47 +376,34 @@ class Sliced(Around):
         return OverSlices(self, "ratio")
 
 
-class OverSlices(Metric):
+class OverSlices(Through):
     """One number over the slices; slices without a value are left out.
 
     NaN where no slice has a value, and once any row was bad.
 
     Args:
-      sliced: The metric by slice.
+      metric: The metric by slice.
       reading: "lowest", "highest", "gap", "ratio", "lowest slice" or "highest slice".
     """
 
-    sliced: Sliced
+    metric: Sliced
     reading: str
 
     def checked(self) -> dict[str, Any]:
         """Checks what is read."""
         values = ("lowest", "highest", "gap", "ratio")
         readings = (*values, "lowest slice", "highest slice")
-        return {"reading": checks.choice(self.reading, "reading", readings)}
+        reading = checks.choice(self.reading, "reading", readings)
+        return {**super().checked(), "reading": reading}
 
     @property
     def label(self) -> str:
         """What is read, of what."""
-        return f"{self.sliced.label}.{self.reading}"
-
-    @property
-    def accumulator(self) -> Accumulator:
-        """That of the slices."""
-        return self.sliced.accumulator
-
-    @property
-    def refused(self) -> frozenset[str]:
-        """As the metric of the slices."""
-        return self.sliced.refused
-
-    def admit(self, inputs: Mapping[str, Any]) -> None:
-        """As the metric of the slices."""
-        self.sliced.admit(inputs)
+        return f"{self.metric.label}.{self.reading}"
 
     def read(self, data: Any) -> Any:
         """The reading of each result that the metric has."""
-        return jax.tree.map(self._over, self.sliced.read(data).slices)
+        return jax.tree.map(self._over, self.metric.read(data).slices)
 
     def _over(self, values: jax.Array) -> jax.Array:
         if self.reading.endswith("slice"):

@@ -15,7 +15,7 @@ from jaxmetrics.metric import Metric, by_key
 from jaxmetrics.numerics import add_counts
 from jaxmetrics.reduction import AxisName
 
-__all__ = ["Around", "Joint", "Renamed", "Wrapper", "inner_data", "wrapped"]
+__all__ = ["Around", "Joint", "Renamed", "Through", "Wrapper", "inner_data", "wrapped"]
 
 Wrap = Callable[[Accumulator], Accumulator]
 
@@ -338,12 +338,8 @@ def inner_data(
     return inner.assemble({p.key: take(p, data[wrap(p).key]) for p in inner.parts})
 
 
-class Around(Metric):
-    """Base of metrics around another one, each of whose accumulators it wraps.
-
-    A subclass says how to `wrap` an accumulator, and reads the metric's answer from the
-    data that `inner_data` takes out.
-    """
+class Through(Metric):
+    """Base of metrics that read the state of another one, and take what it takes."""
 
     metric: Metric
 
@@ -352,6 +348,33 @@ class Around(Metric):
         if not isinstance(self.metric, Metric):
             raise WrongKind(f"metric must be a metric; got {self.metric!r}.")
         return {}
+
+    @property
+    def label(self) -> str:
+        """The metric's."""
+        return self.metric.label
+
+    @property
+    def accumulator(self) -> Accumulator:
+        """The metric's."""
+        return self.metric.accumulator
+
+    @property
+    def refused(self) -> frozenset[str]:
+        """As the metric."""
+        return self.metric.refused
+
+    def admit(self, inputs: Mapping[str, Any]) -> None:
+        """As the metric."""
+        self.metric.admit(inputs)
+
+
+class Around(Through):
+    """Base of metrics around another one, each of whose accumulators it wraps.
+
+    A subclass says how to `wrap` an accumulator, and reads the metric's answer from the
+    data that `inner_data` takes out.
+    """
 
     @abc.abstractmethod
     def wrap(self, part: Accumulator) -> Accumulator:
@@ -366,15 +389,6 @@ class Around(Metric):
     def accumulator(self) -> Accumulator:
         """The metric's, each part wrapped."""
         return wrapped(self.metric.accumulator, self.wrap)
-
-    @property
-    def refused(self) -> frozenset[str]:
-        """As the metric."""
-        return self.metric.refused
-
-    def admit(self, inputs: Mapping[str, Any]) -> None:
-        """As the metric."""
-        self.metric.admit(inputs)
 
     def inner(self, data: Any, take: Callable[[Accumulator, Any], Any]) -> Any:
         """The metric's data: of each accumulator what `take` finds in its wrapper."""
