@@ -224,7 +224,8 @@ class ConfusionCounts(Accumulator):
         batch = self._entries(y_true, y_pred, sample_weight, mask)
         weight, keep = batch[0].weight, batch[0].keep
         scale = None if weight is None else max_weight(weight, keep)
-        return tally(self._rows, batch, cells=math.prod(self._shape), scale=scale)
+        cells = math.prod(self._shape)
+        return tally(self._rows, batch, cells=cells, flags=3, scale=scale)
 
     def _entries(
         self,

@@ -40,12 +40,10 @@ __all__ = [
     "Form",
     "Sums",
     "add",
+    "add_at",
     "added_up",
-    "code_of",
-    "codes",
     "place_of_flags",
     "place_pairs",
-    "sums_of_codes",
 ]
 
 GROUP_ROWS = 2**8 - 1  # of a reduce: its counts fit 8 bits, sums of 24 bits fit 32
@@ -133,51 +131,20 @@ def _reduce(raw: Sums | None, block: Block, cells: int) -> Sums:
     return sums if raw is None else add(raw, sums)
 
 
-def code_of(cell: jax.Array, flags: Sequence[jax.Array], cells: int) -> jax.Array:
-    """Each row as one of `codes(cells, flags)` integers: its cell and its flags.
-
-    First come the cells, then the cells of rows that count and are flagged, then the
-    sets of flags of rows that are dropped.
-    """
-    code = lax.full_like(cell, 2 * cells)
-    for i, flag in enumerate(flags):
-        code += flag.astype(jnp.int32) << i
-    place = cell + cells * flags[-1].astype(jnp.int32) if flags else cell
-    return lax.select(cell < 0, code, place)
-
-
-def codes(cells: int, flags: int) -> int:
-    """How many codes there are."""
-    return 2 * cells + (1 << flags)
-
-
-def sums_of_codes(table: jax.Array, cells: int) -> Sums:
-    """What a table of numbers of rows by code says."""
-    odd, sets = table[cells : 2 * cells], table[2 * cells :]
-    number = sets.shape[0].bit_length() - 1  # of flags
-    if not number:
-        return Sums(table[:cells] + odd, _no_counts(), ())
-    shape = number, sets.shape[0]
-    flag, code = (lax.broadcasted_iota(jnp.int32, shape, axis) for axis in (0, 1))
-    has = ((code >> flag) & 1).astype(jnp.uint32)
-    flags = jnp.sum(has * sets[None], axis=1, dtype=jnp.uint32)
-    last = lax.iota(jnp.int32, number) == number - 1
-    flags += last.astype(jnp.uint32) * jnp.sum(odd, dtype=jnp.uint32)
-    return Sums(table[:cells] + odd, flags, ())
-
-
 def _scatter_counts(raw: jax.Array | None, block: Block, cells: int) -> jax.Array:
-    """Many cells: an integer scatter-add into a table of codes.
+    """Many cells: an integer scatter-add. Rows with flags come as codes, without them.
 
     Rows take turns in copies of the table: an addition waits for the last one to the
     same cell, which halves the speed where scores crowd.
     """
-    index = code_of(block.cell, block.flags, cells)
-    width = codes(cells, len(block.flags))
+    if block.flags:
+        raise AssertionError("flags are counted as codes")
+    width = cells + 1
+    index = lax.select(block.cell < 0, lax.full_like(block.cell, cells), block.cell)
     if _copies(cells) > 1:
         turn = lax.iota(jnp.int32, index.shape[0]) & (_copies(cells) - 1)
         index += width * turn
-    return _add_at(raw, index, np.uint32(1), _copies(cells) * width)
+    return add_at(raw, index, np.uint32(1), _copies(cells) * width)
 
 
 def _copies(cells: int) -> int:
@@ -186,8 +153,8 @@ def _copies(cells: int) -> int:
 
 def _read_counts(raw: jax.Array, cells: int) -> Sums:
     """The sums of what `_scatter_counts` left in its table."""
-    copies = raw.reshape(_copies(cells), -1)
-    return sums_of_codes(jnp.sum(copies, axis=0, dtype=raw.dtype), cells)
+    copies = raw.reshape(_copies(cells), -1)[:, :cells]
+    return Sums(jnp.sum(copies, axis=0, dtype=raw.dtype), _no_counts(), ())
 
 
 def _scatter_pairs(raw: jax.Array | None, block: Block, cells: int) -> jax.Array:
@@ -277,13 +244,15 @@ def _limbs_of(upper: jax.Array, lower: jax.Array) -> Limbs:
     return carry_limbs(limbs)
 
 
-def _add_at(
+def add_at(
     table: jax.Array | None, index: jax.Array, values: jax.Array | np.uint32, width: int
 ) -> jax.Array:
     """A table, of zeros to begin with, with values added by index."""
     if table is None:
         table = jnp.zeros((width,), jnp.uint32)
-    return table.at[index].add(values, mode="promise_in_bounds")
+    # Of unsigned places JAX knows that they do not count from the end.
+    place = index.astype(jnp.uint32)
+    return table.at[place].add(values, mode="promise_in_bounds")
 
 
 def _product(raw: Sums | None, block: Block, cells: int) -> Sums:

@@ -12,13 +12,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxmetrics.forms import code_of, codes, place_of_flags, sums_of_codes
+from jaxmetrics.codes import Codes
+from jaxmetrics.forms import place_of_flags
 from jaxmetrics.histogram import (
     Batch,
     Classify,
     Rows,
     Tally,
     tally,
+    tally_codes,
     tally_pairs,
 )
 from jaxmetrics.lanes import lanes_of, split, taken
@@ -54,9 +56,7 @@ def tally_groups(
       scale: `group_scales` of the batch; given when rows carry weights.
     """
     if scale is None:
-        table = _table(classify, batch, groups, cells, flags)
-        sums = jax.vmap(lambda row: sums_of_codes(row, cells))(table)
-        return Tally(sums.counts, sums.flags, None)
+        return Tally(*tally_codes(classify, batch, Codes(cells, flags, groups)), None)
 
     def by_cell(both: tuple[Batch, jax.Array]) -> Rows:
         rows = classify(both[0])
@@ -76,8 +76,7 @@ def tally_groups(
     both = batch, scale.of_rows
     weights = tally(by_cell, both, cells=groups * cells, scale=one).weighed
     squares = tally(of_squares, both, cells=groups, scale=one).weighed
-    table = _table(by_flags, batch, groups, 0, flags)
-    found = jax.vmap(lambda row: sums_of_codes(row, 0).flags)(table)
+    _, found = tally_codes(by_flags, batch, Codes(0, flags, groups))
     unit = scale.of_groups[:, None]
     total, error = (times_two_to(unit, x.reshape(groups, cells)) for x in weights)
     first, second = (times_two_to(2 * unit, x.reshape(groups, 1)) for x in squares)
@@ -144,22 +143,6 @@ def tally_pairs_of_groups(
 
     words = tally_pairs(by_group, batch, cells=groups * width)
     return words[:, :-1].reshape(2, groups, width, 2)
-
-
-def _table(
-    classify: Classify, batch: Batch, groups: int, cells: int, flags: int
-) -> jax.Array:
-    """How many rows of each group have each code."""
-    width = codes(cells, flags)
-
-    def by_group(batch: Batch) -> Rows:
-        rows = classify(batch)
-        code = code_of(rows.cell, rows.flags, cells)
-        nothing = code == 2 * cells  # dropped without a flag
-        code = lax.select(nothing, lax.full_like(code, -1), code)
-        return Rows(_in_group(rows, code, width), ())
-
-    return tally(by_group, batch, cells=groups * width).counts.reshape(groups, width)
 
 
 def _in_group(rows: Rows, place: jax.Array, width: int) -> jax.Array:

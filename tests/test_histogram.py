@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from jaxmetrics import forms, histogram, limbs
+from jaxmetrics import codes, forms, histogram, limbs, sweeps
 
 
 class Batch(NamedTuple):
@@ -31,32 +31,41 @@ def flags(cell):
 
 
 SWEEPS = {
-    "in turn": partial(histogram._in_turn, limit=1024),
-    "at once": partial(histogram._at_once, limit=1024),
+    "in turn": partial(sweeps._in_turn, limit=1024),
+    "at once": partial(sweeps._at_once, limit=1024),
     "whole": lambda sweep, batch: sweep.whole(batch),
 }
 
 
-@pytest.mark.parametrize(("cells", "weighted"), [(37, False), (12, True)])
-def test_all_forms_of_the_histogram_are_equal(cells, weighted):
-    """Scatter, product and reduce, in turn or at once, give the same integers."""
+def rows_with_weights():
+    """Cells from -4 up, and weights over six decades."""
     rng = np.random.default_rng(9)
     rows = 3 * 1024 + 77
-    cell = rng.integers(-4, cells, rows).astype(np.int32)
+    cell = rng.integers(-4, 12, rows).astype(np.int32)
     weight = (10.0 ** rng.uniform(-3, 3, rows)).astype(np.float32)
-    batch = Batch(jnp.asarray(cell), jnp.asarray(weight))
-    scale = limbs.max_weight(batch.weight, batch.cell >= 0) if weighted else None
-    scatter = forms.SCATTER_WEIGHTS if weighted else forms.SCATTER_COUNTS
+    return cell, weight, Batch(jnp.asarray(cell), jnp.asarray(weight))
+
+
+def swept_in_all_ways(ways, classify, batch, cells, scale=None):
+    """What each form gives, in each way to go through the rows."""
+    results = {}
+    for name, sweeping in ((f, s) for f in ways for s in SWEEPS):
+        sweep = sweeps._Sweep(ways[name], classify, cells, scale)
+        sweep_all = jax.jit(partial(SWEEPS[sweeping], sweep))
+        results[name, sweeping] = jax.tree.map(np.asarray, sweep_all(batch))
+    return results
+
+
+def test_all_forms_of_weights_are_equal():
+    """Scatter, product and reduce, in turn or at once, give the same integers."""
+    cell, weight, batch = rows_with_weights()
+    scale = limbs.max_weight(batch.weight, batch.cell >= 0)
     ways = {
-        "scatter": scatter,
+        "scatter": forms.SCATTER_WEIGHTS,
         "product": forms.PRODUCT,
         "reduce": forms.REDUCE,
     }
-    results = {}
-    for form, sweeping in ((f, s) for f in ways for s in SWEEPS):
-        sweep = histogram._sweep(ways[form], classify, cells, scale)
-        sweep_all = jax.jit(partial(SWEEPS[sweeping], sweep))
-        results[form, sweeping] = jax.tree.map(np.asarray, sweep_all(batch))
+    results = swept_in_all_ways(ways, classify, batch, 12, scale)
     first = results["scatter", "whole"]
     for name, sums in results.items():
         for mine, other in zip(
@@ -64,18 +73,81 @@ def test_all_forms_of_the_histogram_are_equal(cells, weighted):
         ):
             np.testing.assert_array_equal(mine, other, err_msg=str(name))
     assert first.flags.tolist() == [np.sum(flag) for flag in flags(cell)]
-    if weighted:
-        total = sum(
-            x.astype(float) * 2.0 ** (16 * i) for i, x in enumerate(first.limbs)
+    total = sum(x.astype(float) * 2.0 ** (16 * i) for i, x in enumerate(first.limbs))
+    found = total * 2.0 ** (int(scale) - 48)
+    expected = [math.fsum(weight[cell == c]) for c in range(12)]
+    np.testing.assert_allclose(found[:-1], expected, rtol=1e-9)
+    squares = math.fsum(weight[cell >= 0].astype(float) ** 2)
+    np.testing.assert_allclose(found[-1] * 2.0 ** int(scale), squares, rtol=1e-4)
+
+
+@pytest.mark.parametrize("groups", [1, 3])
+@pytest.mark.parametrize("flagged", [False, True])
+def test_all_forms_of_counts_are_equal(groups, flagged, monkeypatch):
+    """Scatter, product and reduce, in turn, at once and by twos, of codes of rows.
+
+    By twos with flags and without, where the sweep for these has nothing to do.
+    """
+    monkeypatch.setattr(sweeps, "BLOCK_ROWS", 1024)
+    cell, _, batch = rows_with_weights()
+    cell = cell if flagged else np.maximum(cell, -1)
+    batch = Batch(jnp.asarray(cell), jnp.arange(-1, cell.size - 1) % groups)
+    code = codes.Codes(12, 2, groups)
+
+    def coded(batch):
+        group = batch.weight if groups > 1 else None
+        set_ = [flag & flagged for flag in flags(batch.cell)]
+        number, place = code.of(batch.cell, set_, group)
+        return histogram.Rows(number, (), place=place)
+
+    ways = {
+        "scatter": forms.SCATTER_COUNTS,
+        "product": forms.PRODUCT,
+        "reduce": forms.REDUCE,
+    }
+    results = swept_in_all_ways(ways, coded, batch, code.number)
+    scatter = sweeps._Sweep(forms.SCATTER_COUNTS, coded, code.number)
+    by_twos = partial(sweeps._by_twos, scatter, usual=code.usual)
+    results["by twos"] = jax.jit(by_twos)(batch)
+    for name, sums in results.items():
+        counts, found = code.read(jnp.asarray(sums.counts))
+        for g in range(groups):
+            mine = cell[np.asarray(batch.weight) == g]
+            expected = np.bincount(mine[mine >= 0], minlength=12)
+            np.testing.assert_array_equal(counts[g], expected, err_msg=str(name))
+            wanted = [np.sum(flag & flagged) for flag in flags(mine)]
+            assert found[g].tolist() == wanted, name
+
+
+def test_rows_are_taken_by_twos_inside_shard_map_and_vmap(monkeypatch):
+    """Each device for itself; a loop that one of several needs runs for it alone."""
+    monkeypatch.setattr(sweeps, "BLOCK_ROWS", 1024)
+    cell, _, batch = rows_with_weights()
+    cell[: cell.size // 2] = np.maximum(cell[: cell.size // 2], -1)  # no flags there
+    batch = Batch(jnp.asarray(cell[:-1]), batch.weight[:-1])
+
+    def counted(batch):
+        sums = histogram.tally(
+            lambda b: classify(b)._replace(weight=None), batch, cells=12, flags=2
         )
-        found = total * 2.0 ** (int(scale) - 48)
-        expected = [math.fsum(weight[cell == c]) for c in range(cells)]
-        np.testing.assert_allclose(found[:-1], expected, rtol=1e-9)
-        squares = math.fsum(weight[cell >= 0].astype(float) ** 2)
-        np.testing.assert_allclose(found[-1] * 2.0 ** int(scale), squares, rtol=1e-4)
-    else:
-        expected = np.bincount(cell[cell >= 0], minlength=cells)
-        np.testing.assert_array_equal(first.counts, expected)
+        return sums.counts, sums.flags
+
+    mesh = jax.make_mesh((2,), ("data",), (jax.sharding.AxisType.Auto,))
+    inside = jax.shard_map(
+        lambda b: jax.tree.map(lambda x: x[None], counted(b)),
+        mesh=mesh,
+        in_specs=P("data"),
+        out_specs=P("data"),
+    )
+    halves = jax.tree.map(lambda x: x.reshape(2, -1), batch)
+    program = str(jax.make_jaxpr(inside)(batch))
+    assert f"u32[{14**2}]" in program  # a table of two rows' places
+    for counts, found in (jax.jit(inside)(batch), jax.vmap(counted)(halves)):
+        for i in range(2):
+            mine = np.asarray(halves.cell[i])
+            expected = np.bincount(mine[mine >= 0], minlength=12)
+            np.testing.assert_array_equal(counts[i], expected)
+            assert found[i].tolist() == [np.sum(flag) for flag in flags(mine)]
 
 
 def classify_pairs(batch):
@@ -103,7 +175,7 @@ def test_all_forms_of_pairs_are_equal(number, cells):
     for form, (sweeping, sweep_by) in (
         (f, s) for f in (forms.SCATTER_PAIRS, forms.PRODUCT) for s in SWEEPS.items()
     ):
-        sweep = histogram._sweep(form, classify_pairs, cells, None)
+        sweep = sweeps._Sweep(form, classify_pairs, cells)
         sums = jax.jit(partial(sweep_by, sweep))(batch)
         np.testing.assert_array_equal(sums.pairs, wanted, err_msg=sweeping)
 
@@ -130,9 +202,9 @@ def test_tally_counts_and_weighs(weighted):
     batch = Batch(jnp.asarray(cell), jnp.asarray(weight))
     scale = limbs.max_weight(batch.weight, batch.cell >= 0) if weighted else None
     for transform in (lambda f: f, jax.jit):  # one lane; one for each device
-        found = transform(partial(histogram.tally, classify, cells=12, scale=scale))(
-            batch
-        )
+        found = transform(
+            partial(histogram.tally, classify, cells=12, flags=2, scale=scale)
+        )(batch)
         kept = cell >= 0
         expected = np.bincount(cell[kept], weight[kept] if weighted else None, 12)
         assert found.flags.tolist() == [np.sum(flag) for flag in flags(cell)]

@@ -1,0 +1,302 @@
+"""How the rows of a batch are gone through: in lanes, in blocks, by a form.
+
+* **Lanes.** A batch is split into one lane per shard (see `lanes`), and the lanes' sums
+  are added: one all-reduce of the cells, whatever the number of rows.
+* **Forms.** A handful of cells is counted by one variadic reduce, in a single read of
+  the rows. Many cells are counted by an integer scatter (CPU, GPU) or by a one-hot
+  product (TPU, where scatters are serial). All forms give the same integers.
+* **Blocks.** A scatter goes through a lane in blocks of at most 2^15 rows: small enough
+  to stay in a CPU's cache, and short enough that 16 bits of weight per row cannot
+  overflow. A reduce goes in groups of at most 255, whose counts fit 8 bits.
+* **By twos.** A scatter costs the same whatever its table. So where a few places hold
+  most rows, a CPU takes two rows at a time to one place for both: half the additions.
+"""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxmetrics.codes import Usual
+from jaxmetrics.forms import (
+    BLOCK_ROWS,
+    PRODUCT,
+    REDUCE,
+    REDUCE_ROWS,
+    SCATTER_PAIRS,
+    Block,
+    Form,
+    Sums,
+    add,
+    add_at,
+    added_up,
+)
+from jaxmetrics.lanes import lanes_of, split
+from jaxmetrics.limbs import to_integers
+from jaxmetrics.wide import WIDE_ROWS
+
+__all__ = ["Batch", "Classify", "Rows", "block_of", "few", "swept"]
+
+FEW_CELLS = 8  # up to here one variadic reduce beats a scatter
+MOST_PLACES = 512  # whose table for two rows stays in the cache of a core
+TWOS_ROWS = 2  # for each of its entries, or passing over it costs what it saves
+
+
+class Rows(NamedTuple):
+    """What a block of rows says; every field has the block's shape.
+
+    Flags are counted whatever the cell. All but the last belong to rows that are
+    dropped; the last may also be that of rows that count.
+    """
+
+    cell: jax.Array  # int32, below `cells`; a negative cell drops the row
+    flags: tuple[jax.Array, ...]  # bool
+    weight: jax.Array | None = None  # float32, finite and >= 0 where the cell counts
+    amount: jax.Array | None = None  # int32, from 0 to 2^AMOUNT_BITS - 1
+    group: jax.Array | None = None  # int32, where rows are counted by group
+    place: jax.Array | None = None  # int32: among the `Usual`, if cells are codes
+
+
+Batch = Any  # a pytree of arrays of one shape (rows, ...)
+Classify = Callable[[Batch], Rows]
+
+
+def _with_padding(
+    classify: Classify, batch: Batch, lanes: int
+) -> tuple[Classify, Batch]:
+    """Rows that fill the last lane, and a classifier that drops them."""
+    shape = jax.tree.leaves(batch)[0].shape
+    pad = -shape[0] % lanes
+    if not pad:
+        return classify, batch
+    real = lax.broadcasted_iota(jnp.int32, (shape[0] + pad, *shape[1:]), 0) < shape[0]
+
+    def padded(block: tuple[jax.Array, Batch]) -> Rows:
+        real, inner = block
+        rows = classify(inner)
+        cell = lax.select(real, rows.cell, lax.full_like(rows.cell, -1))
+        return rows._replace(cell=cell, flags=tuple(flag & real for flag in rows.flags))
+
+    fill = [(0, pad)] + [(0, 0)] * (len(shape) - 1)
+    return padded, (real, jax.tree.map(lambda x: jnp.pad(x, fill), batch))
+
+
+def few(cells: int, batch: Batch) -> bool:
+    """Whether a reduce counts so many cells faster than a scatter."""
+    return cells <= FEW_CELLS and jax.tree.leaves(batch)[0].ndim == 1
+
+
+def swept(
+    classify: Classify,
+    batch: Batch,
+    cells: int,
+    scatter: Form,
+    scale: jax.Array | None = None,
+    usual: Usual | None = None,
+) -> Sums:
+    """The sums of all lanes.
+
+    Args:
+      classify: Maps blocks of `batch` to `Rows`, row by row.
+      batch: A pytree of arrays, all of one shape `(rows, ...)`.
+      cells: The number of cells.
+      scatter: The form for many cells.
+      scale: That of the weights, if they are summed.
+      usual: Where most rows are, if cells are codes.
+    """
+    lanes = lanes_of(jax.tree.leaves(batch))
+    # An Explicit axis of size 1 is one lane, and still part of every type.
+    typed = lanes.mesh is not None
+    alone = not (lanes.number > 1 or typed) or not _rows(batch)
+    sweep = partial(
+        _lane,
+        cells=cells,
+        scatter=scatter,
+        scale=scale,
+        typed=typed,
+        usual=usual if alone else None,
+    )
+    if alone:
+        return sweep(classify, batch)
+    classify, batch = _with_padding(classify, batch, lanes.number)
+    batch = jax.tree.map(partial(split, lanes=lanes), batch)
+    return added_up(jax.vmap(partial(sweep, classify))(batch))
+
+
+# --- one lane ------------------------------------------------------------------------
+
+
+class _Sweep(NamedTuple):
+    """A form, applied to blocks of a batch."""
+
+    form: Form
+    classify: Classify
+    cells: int
+    scale: jax.Array | None = None
+
+    def add(self, raw: Any, batch: Batch) -> Any:
+        """What is raw so far, or None, and a block."""
+        block = block_of(self.classify(batch), self.scale)
+        return self.form.add(raw, block, self.cells)
+
+    def finish(self, raw: Any) -> Sums:
+        """The sums of what is raw."""
+        return self.form.finish(raw, self.cells)
+
+    def whole(self, batch: Batch) -> Sums:
+        """The sums of one block."""
+        return self.finish(self.add(None, batch))
+
+
+def block_of(rows: Rows, scale: jax.Array | None) -> Block:
+    """Rows as vectors, their weights as integers."""
+    cell = rows.cell.reshape(-1)
+    # A flag that is False whatever the data still has to have the data's sharding.
+    never = cell != cell
+    flags = [x.reshape(-1) | never for x in rows.flags]
+    weights = None
+    if scale is not None and rows.weight is not None:
+        weights = to_integers(rows.weight.reshape(-1), scale)
+    amount = None if rows.amount is None else rows.amount.reshape(-1)
+    return Block(cell, weights, flags, amount)
+
+
+def _lane(
+    classify: Classify,
+    batch: Batch,
+    *,
+    cells: int,
+    scatter: Form,
+    scale: jax.Array | None,
+    typed: bool,
+    usual: Usual | None = None,
+) -> Sums:
+    """Sweeps the rows of one lane in the form that suits the backend.
+
+    Where the sharding is part of the types (Explicit axes) the lanes are a `vmap` that
+    cannot hold the second one of `_at_once`. A lane among others is not taken by twos,
+    which looks at what it has found: under `vmap` devices would wait for each other.
+    """
+    first = jax.tree.leaves(batch)[0]
+    if scatter is SCATTER_PAIRS and first.size > WIDE_ROWS:
+        again = partial(
+            _lane, classify, cells=cells, scatter=scatter, scale=scale, typed=typed
+        )
+        half = _rows(batch) // 2
+        halves = (lambda x: x[:half]), (lambda x: x[half:])
+        return add(*(again(jax.tree.map(part, batch)) for part in halves))
+    reduce, many, product = (
+        _Sweep(form, classify, cells, scale) for form in (REDUCE, scatter, PRODUCT)
+    )
+    if few(cells, batch):
+        return _in_turn(reduce, batch, REDUCE_ROWS)
+    if first.size <= BLOCK_ROWS:
+        ways = {"tpu": product.whole, "default": many.whole}
+    else:
+        ways = {
+            "cpu": partial(_in_turn, many, limit=BLOCK_ROWS),
+            "tpu": partial(_in_turn, product, limit=BLOCK_ROWS),
+            "default": partial(_in_turn if typed else _at_once, many, limit=BLOCK_ROWS),
+        }
+        if usual is not None and _suits_twos(usual, first.size):
+            ways["cpu"] = partial(_by_twos, many, usual=usual)
+    sums: Sums = lax.platform_dependent(batch, **ways)
+    return sums
+
+
+def _suits_twos(usual: Usual, rows: int) -> bool:
+    places = usual.number
+    return places <= MOST_PLACES and rows >= TWOS_ROWS * places * places
+
+
+def _by_twos(sweep: _Sweep, batch: Batch, usual: Usual) -> Sums:
+    """Counts of codes, two rows at a time; those with a flag in a sweep of their own.
+
+    That one runs only where there are any.
+    """
+    size = _block_rows(batch, BLOCK_ROWS // 2)
+    blocks = _rows(batch) // (2 * size)
+
+    def place(start: jax.Array) -> Any:
+        return sweep.classify(_slice_rows(batch, start, size)).place
+
+    def count(i: jax.Array, table: jax.Array) -> jax.Array:
+        first, second = place(i * size), place((blocks + i) * size)
+        both = first * usual.number + second
+        return add_at(table, both.reshape(-1), np.uint32(1), usual.number**2)
+
+    # Loops take their type from the data, even where these are local to a device.
+    zero = jnp.sum(jax.tree.leaves(batch)[0].reshape(-1)[:0], dtype=jnp.uint32)
+    table = jnp.zeros((usual.number**2,), jnp.uint32) + zero
+    table = lax.fori_loop(0, blocks, count, table).reshape(usual.number, usual.number)
+    found = jnp.sum(table, axis=0) + jnp.sum(table, axis=1)
+
+    def flagged(block: Batch) -> Rows:
+        rows: Any = sweep.classify(block)
+        here = rows.place == usual.other
+        return Rows(lax.select(here, rows.cell, lax.full_like(rows.cell, -1)), ())
+
+    rare = sweep._replace(classify=flagged)
+
+    def count_flagged(i: jax.Array, counts: jax.Array) -> jax.Array:
+        more = rare.whole(_slice_rows(batch, i * size, size)).counts
+        return counts + more
+
+    some = lax.select(found[usual.other] > 0, 2 * blocks, 0)
+    counts = lax.fori_loop(0, some, count_flagged, usual.among_codes(found))
+    rest = sweep.whole(jax.tree.map(lambda x: x[2 * blocks * size :], batch))
+    return rest._replace(counts=rest.counts + counts)
+
+
+def _in_turn(sweep: _Sweep, batch: Batch, limit: int) -> Sums:
+    """Block after block, into one set of sums that stays in cache."""
+    size = _block_rows(batch, limit)
+    whole = _rows(batch) // size
+    if whole == 0:
+        return sweep.whole(batch)
+
+    def step(i: jax.Array, raw: Any) -> Any:
+        return sweep.add(raw, _slice_rows(batch, i * size, size))
+
+    # The first step is peeled: the carry takes its type and sharding from the data.
+    raw = sweep.add(None, jax.tree.map(lambda x: x[:size], batch))
+    if whole > 1:
+        raw = lax.fori_loop(1, whole, step, raw)
+    if _rows(batch) % size:
+        raw = sweep.add(raw, jax.tree.map(lambda x: x[whole * size :], batch))
+    return sweep.finish(raw)
+
+
+def _at_once(sweep: _Sweep, batch: Batch, limit: int) -> Sums:
+    """All blocks side by side, each into sums of its own: no loop to launch."""
+    size = _block_rows(batch, limit)
+    whole = _rows(batch) // size
+    parts = jax.tree.map(
+        lambda x: x[: whole * size].reshape(whole, size, *x.shape[1:]), batch
+    )
+    sums = added_up(jax.vmap(sweep.whole)(parts))
+    if _rows(batch) % size:
+        tail = sweep.whole(jax.tree.map(lambda x: x[whole * size :], batch))
+        sums = add(sums, tail)
+    return sums
+
+
+def _slice_rows(batch: Batch, start: jax.Array, size: int) -> Batch:
+    return jax.tree.map(lambda x: lax.dynamic_slice_in_dim(x, start, size), batch)
+
+
+def _rows(batch: Batch) -> int:
+    rows: int = jax.tree.leaves(batch)[0].shape[0]
+    return rows
+
+
+def _block_rows(batch: Batch, limit: int) -> int:
+    """As many rows as the limit allows; a multiple of 8, which vectorizes best."""
+    first = jax.tree.leaves(batch)[0]
+    size: int = max(1, limit // max(1, math.prod(first.shape[1:])))
+    return size - size % 8 if size > 8 else size
