@@ -18,7 +18,7 @@ from jax.typing import ArrayLike
 
 from jaxmetrics import checks
 from jaxmetrics.accumulator import Accumulator
-from jaxmetrics.groups import group_scales, tally_groups
+from jaxmetrics.groups import Terms, tally_groups
 from jaxmetrics.histogram import Rows, Tally, present, tally
 from jaxmetrics.lanes import as_rows, require_alike
 from jaxmetrics.limbs import max_weight
@@ -40,7 +40,7 @@ from jaxmetrics.numerics import (
 __all__ = ["Count", "Mean", "Sum", "Totals", "WeightedSum"]
 
 
-_FLAGS = 6  # infinite up and down, three of bad values, rows that count
+_FLAGS = 4  # infinite up and down; two of bad values
 
 
 class SumData(NamedTuple):
@@ -122,11 +122,14 @@ class WeightedSum(Accumulator):
             group = checks.row_group(group, x.shape, "values")
         require_alike(jax.tree.leaves((x, weight, keep, group)))
         parts = [_flat(_Entries(y, weight, keep, group)) for y in _exact_parts(x)]
-        tallies = [_sum(_by_sign, part, part.size(), 2, groups) for part in parts]
-        flags = tallies[0].flags
+        by = _by_sign if groups else _by_sign_with_count
+        tallies = [_sum(by, part, part.size(), 2, groups) for part in parts]
         total = functools.reduce(add_pairs, map(_difference, tallies))
-        total = (total[0] + _infinity(flags[..., 0], flags[..., 1]), total[1])
-        counts = flags[..., 2:]
+        up, down, nan, outside, *counted = jnp.moveaxis(tallies[0].flags, -1, 0)
+        total = (total[0] + _infinity(up, down), total[1])
+        finite = tallies[0].rows
+        rows = counted[0] if finite is None else finite + up + down
+        counts = jnp.stack([nan, outside, jnp.zeros_like(nan), rows], axis=-1)
         if weight is None:
             return _Batch(counts, total, None)
         flat: jax.Array = parts[0].weight  # type: ignore[assignment]  # given above
@@ -227,10 +230,13 @@ def _sum(
     if groups is None or entries.group is None:
         scale = max_weight(size, here)
         return tally(by, entries, cells=cells, scale=scale)
-    flags = _FLAGS if by is _by_sign else 0
-    scales = group_scales(size, here, entries.group, groups)
     return tally_groups(
-        by, entries, groups=groups, cells=cells, flags=flags, scale=scales
+        by,
+        entries,
+        groups=groups,
+        cells=cells,
+        flags=_FLAGS if by is _by_sign else 0,
+        terms=Terms(size, here, entries.group),
     )
 
 
@@ -239,25 +245,33 @@ def _by_sign(entries: _Entries) -> Rows:
     x, weight, keep, group = entries
     size, here = entries.size(), present(weight, keep)
     nan = jnp.isnan(x)
-    outside = never = nan != nan  # made of the data, to be sharded as they are
+    outside = nan != nan  # made of the data, to be sharded as they are
     if weight is not None:
         nan |= jnp.isnan(weight)
         outside = ((weight < 0) | (weight == np.inf)) & ~nan
     bad = nan | outside
     infinite = (size == np.inf) & ~bad
-    flags = [infinite & (x > 0), infinite & (x < 0), nan, outside, never, ~bad]
+    flags = [infinite & (x > 0), infinite & (x < 0), nan, outside]
+    finite = ~bad & ~infinite
     if here is not None:
         flags = [flag & here for flag in flags]
-    finite = flags[-1] & (size < np.inf)
+        finite &= here
     cell = lax.select(
         finite, (x < 0).astype(jnp.int32), jnp.full(x.shape, -1, jnp.int32)
     )
     return Rows(cell, tuple(flags), size, group=group)
 
 
+def _by_sign_with_count(entries: _Entries) -> Rows:
+    """The same, and a flag of what counts, infinite or not."""
+    rows = _by_sign(entries)
+    up, down, *_ = rows.flags
+    return rows._replace(flags=(*rows.flags, (rows.cell >= 0) | up | down))
+
+
 def _by_weight(entries: _Entries) -> Rows:
     """The weights of the entries that `_by_sign` sums."""
-    fine = _by_sign(entries).flags[-1]
+    fine = _by_sign_with_count(entries).flags[-1]
     return Rows(fine.astype(jnp.int32) - 1, (), entries.weight, group=entries.group)
 
 

@@ -112,12 +112,10 @@ class Codes(NamedTuple):
         """
         table = table.reshape(self.groups, self.width)
         plain, odd, sets = jnp.split(table, (self.cells, 2 * self.cells), axis=1)
-        shape = self.flags, sets.shape[1]
-        flag, code = (lax.broadcasted_iota(jnp.int32, shape, axis) for axis in (0, 1))
-        has = ((code >> flag) & 1).astype(jnp.uint32)
-        flags = jnp.sum(has * sets[:, None], axis=2, dtype=jnp.uint32)
-        last = np.arange(self.flags) == self.flags - 1
-        flags += last.astype(np.uint32) * jnp.sum(
-            odd, axis=1, keepdims=True, dtype=jnp.uint32
-        )
+        # What each set holds, the last flag also that of rows that count.
+        held = (np.arange(sets.shape[1]) >> np.arange(self.flags)[:, None]) & 1
+        by_flag = sets[:, None] * held[None].astype(np.uint32)
+        flags = jnp.sum(by_flag, axis=2, dtype=jnp.uint32)
+        if self.flags:
+            flags = flags.at[:, -1].add(jnp.sum(odd, axis=1, dtype=jnp.uint32))
         return plain + odd, flags

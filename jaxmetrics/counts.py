@@ -24,7 +24,7 @@ from jaxmetrics.binary import (
     widened,
 )
 from jaxmetrics.checks import Mismatch
-from jaxmetrics.groups import group_scales, tally_groups
+from jaxmetrics.groups import Terms, tally_groups
 from jaxmetrics.histogram import Rows, Tally, present, tally
 from jaxmetrics.lanes import as_rows
 from jaxmetrics.limbs import max_weight
@@ -193,17 +193,17 @@ class ConfusionCounts(Accumulator):
     ) -> CountsData:
         """The counts of each group of rows, in one sweep."""
         batch = self._entries(**inputs, group=group)
-        weight, keep = batch[0].weight, batch[0].keep
-        scale = None
-        if weight is not None and batch[0].group is not None:
-            scale = group_scales(weight, keep, batch[0].group, groups)
+        _, _, weight, keep, by_row = batch[0]
+        terms = None
+        if weight is not None and by_row is not None:
+            terms = Terms(weight, keep, by_row, squares=True)
         sums = tally_groups(
             self._rows,
             batch,
             groups=groups,
             cells=math.prod(self._shape),
             flags=3,
-            scale=scale,
+            terms=terms,
         )
         counts = words_from_counts(jnp.concatenate([sums.counts, sums.flags], axis=1))
         if sums.weights is None:
@@ -225,7 +225,7 @@ class ConfusionCounts(Accumulator):
         weight, keep = batch[0].weight, batch[0].keep
         scale = None if weight is None else max_weight(weight, keep)
         cells = math.prod(self._shape)
-        return tally(self._rows, batch, cells=cells, flags=3, scale=scale)
+        return tally(self._rows, batch, cells=cells, flags=3, scale=scale, squares=True)
 
     def _entries(
         self,

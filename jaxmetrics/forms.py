@@ -7,7 +7,7 @@
 
 Weights are integers of 48 bits, in two halves of 24, and their squares of 24. Sums of
 them are kept in limbs of 16 bits, carried often enough that none overflows: those of
-the weights by cell, and behind these that of all squares.
+the weights by cell, and behind these, if asked for, that of all squares.
 """
 
 import math
@@ -53,7 +53,6 @@ REDUCE_ROWS = 2**22  # in at most 2^16 groups, whose parts of 16 bits add to 32
 BLOCK_ROWS = 2**15  # of a scatter: sums of 16 bits stay below 2^31
 PRIVATE_CELLS = 1024  # up to here rows take turns in private copies of a table
 COPIES = 4
-_LAST = ((0, 0), (0, 1))  # a place behind the last
 _FIELD_BITS = 8  # of a count of up to GROUP_ROWS
 _FIELDS = 4  # of an int32
 
@@ -63,7 +62,7 @@ class Sums(NamedTuple):
 
     counts: jax.Array  # uint32 (cells,); empty where rows carry weights
     flags: jax.Array  # uint32 (flags,)
-    limbs: Limbs  # each uint32 (cells + 1,), lowest first; none without weights
+    limbs: Limbs  # each uint32 (cells,), or one more, lowest first; or none
     pairs: jax.Array | None = None  # words (2, cells + 1 + flags, 2), see `place_pairs`
 
 
@@ -123,10 +122,12 @@ def _reduce(raw: Sums | None, block: Block, cells: int) -> Sums:
             [lax.select(cell == j, half, zero) for j in range(cells)]
             for half in (weights.upper, weights.lower)
         ]
-        square = _counted(weights.square, cell)
-        parts, counts = _sums_in_one_read([*halves[0], square, *halves[1]], fields)
-        # (2, cells + 1): low, high bits; the square has no lower half.
-        upper, lower = parts[:, : cells + 1], jnp.pad(parts[:, cells + 1 :], _LAST)
+        squares = _squares(weights, cell)
+        values = [*halves[0], *squares, *halves[1]]
+        parts, counts = _sums_in_one_read(values, fields)
+        # (2, cells): low, high bits; squares have no lower half.
+        upper, lower = jnp.split(parts, (cells + len(squares),), axis=1)
+        lower = jnp.pad(lower, ((0, 0), (0, len(squares))))
         sums = Sums(_no_counts(), counts[: len(flags)], _limbs_of(upper, lower))
     return sums if raw is None else add(raw, sums)
 
@@ -220,19 +221,23 @@ def _read_weights(raw: tuple[Limbs, Sums], cells: int) -> Sums:
 def _rest(block: Block, weights: Weights) -> Sums:
     """What is not summed by cell: the flags, and the squares as if of a cell."""
     fields = _flag_fields(block.flags)
-    square = _counted(weights.square, block.cell)
-    parts, counts = _sums_in_one_read([square], fields)
-    limbs = _limbs_of(parts, jnp.zeros_like(parts))
+    squares = _squares(weights, block.cell)
+    parts, counts = _sums_in_one_read(squares, fields)
+    limbs = _limbs_of(parts, jnp.zeros_like(parts)) if squares else ()
     return Sums(_no_counts(), counts[: len(block.flags)], limbs)
 
 
-def _counted(x: jax.Array, cell: jax.Array) -> jax.Array:
-    """The same, 0 in rows that are dropped."""
-    return lax.select(cell < 0, lax.full_like(x, 0), x)
+def _squares(weights: Weights, cell: jax.Array) -> list[jax.Array]:
+    """The squares if they are asked for, 0 in rows that are dropped."""
+    if weights.square is None:
+        return []
+    return [lax.select(cell < 0, lax.full_like(cell, 0), weights.square)]
 
 
 def _behind(limbs: Limbs, last: Limbs) -> Limbs:
-    """Limbs of the cells and behind them those of the squares."""
+    """Limbs of the cells and behind them those of the squares, if any."""
+    if not last:
+        return limbs
     return tuple(jnp.concatenate(x) for x in zip(limbs, last, strict=True))
 
 

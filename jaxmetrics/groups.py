@@ -3,8 +3,13 @@
 Each group has cells of its own in one long table, behind each other, so that many
 groups cost what many cells cost, and not a sweep each. A row names its group in
 `Rows.group`; one whose group is negative is in none, and its flags count nowhere.
+
+Weights are relative to the largest of the batch, which leaves most groups their 24
+bits, as their sums tell. Where it does not, because one large row would round another
+group away, all are summed again with a scale for each group.
 """
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -18,22 +23,35 @@ from jaxmetrics.histogram import (
     Batch,
     Classify,
     Rows,
+    Sum,
     Tally,
     tally,
     tally_codes,
     tally_pairs,
 )
 from jaxmetrics.lanes import lanes_of, split, taken
-from jaxmetrics.limbs import LEAST, exponent_of, times_two_to, to_share
+from jaxmetrics.limbs import (
+    LEAST,
+    exponent_of,
+    max_weight,
+    times_two_to,
+    to_share,
+)
 
-__all__ = ["Scales", "group_scales", "tally_groups", "tally_pairs_of_groups"]
+__all__ = ["Terms", "tally_groups", "tally_pairs_of_groups"]
+
+# What the mean of a group must be of the largest weight, and of its square: sums are
+# of 48 bits below that.
+_LEAST_MEAN, _LEAST_MEAN_SQUARE = 2.0**-23, 2.0**-30
 
 
-class Scales(NamedTuple):
-    """The powers of two that weights are relative to."""
+class Terms(NamedTuple):
+    """What is summed by group, of the shape of the batch."""
 
-    of_groups: jax.Array  # int32 (groups,)
-    of_rows: jax.Array  # int32, of the rows' shape: that of the row's group
+    weight: jax.Array
+    keep: jax.Array | None  # which count; None for all
+    group: jax.Array
+    squares: bool = False  # whether squares are summed too
 
 
 def tally_groups(
@@ -43,7 +61,7 @@ def tally_groups(
     groups: int,
     cells: int,
     flags: int,
-    scale: Scales | None = None,
+    terms: Terms | None = None,
 ) -> Tally:
     """`tally` of each group: every field with a leading axis of groups.
 
@@ -53,48 +71,103 @@ def tally_groups(
       groups: The number of groups.
       cells: The number of cells of each.
       flags: The number of flags.
-      scale: `group_scales` of the batch; given when rows carry weights.
+      terms: The weights of the rows, given when they carry some.
     """
-    if scale is None:
+    if terms is None:
         return Tally(*tally_codes(classify, batch, Codes(cells, flags, groups)), None)
 
-    def by_cell(both: tuple[Batch, jax.Array]) -> Rows:
-        rows = classify(both[0])
-        return Rows(_in_group(rows, rows.cell, cells), (), _share(rows, both[1]))
+    def by_weight(batch: Batch) -> Rows:
+        rows: Any = classify(batch)
+        none = (rows.weight == 0).astype(jnp.int32)
+        cell = lax.select(rows.cell < 0, rows.cell, none)
+        return Rows(cell, rows.flags, group=rows.group)
 
-    def by_flags(batch: Batch) -> Rows:
-        rows = classify(batch)
-        return rows._replace(cell=lax.full_like(rows.cell, -1))
+    counts, found = tally_codes(by_weight, batch, Codes(2, flags, groups))
+    by_scale = partial(_sums, classify, batch, cells, squares=terms.squares)
+    sums = by_scale(_one_scale(terms, groups))
+    enough = [(sums.weights, _LEAST_MEAN), (sums.square, _LEAST_MEAN_SQUARE)]
+    precise = [
+        jnp.sum(x[0], axis=1) >= counts[:, 0] * np.float32(least)
+        for x, least in enough
+        if x is not None
+    ]
+    sums = lax.cond(
+        jnp.all(jnp.stack(precise)),
+        lambda: sums,
+        lambda: by_scale(_group_scales(terms, groups)),
+    )
+    weights, square = sums.in_units()
+    none = jnp.zeros((groups, cells), jnp.uint32)
+    rows = jnp.sum(counts, axis=1, dtype=counts.dtype)
+    return Tally(none, found, weights, square, rows)
 
-    def of_squares(both: tuple[Batch, jax.Array]) -> Rows:
-        rows = classify(both[0])
-        share = _share(rows, both[1])
+
+class _Scales(NamedTuple):
+    """The powers of two that weights are relative to."""
+
+    of_groups: jax.Array  # int32 (groups,)
+    of_rows: jax.Array  # int32: that of the row's group, or one for all
+
+
+class _Sums(NamedTuple):
+    """Sums of weights by group, relative to scales."""
+
+    unit: jax.Array  # int32 (groups,)
+    weights: Sum  # float32 (groups, cells)
+    square: Sum | None  # float32 (groups, 1)
+
+    def in_units(self) -> tuple[Sum, Sum | None]:
+        """The sums themselves."""
+        unit = self.unit[:, None]
+        total, error = (times_two_to(unit, x) for x in self.weights)
+        if self.square is None:
+            return (total, error), None
+        first, second = (times_two_to(2 * unit, x) for x in self.square)
+        return (total, error), (first, second)
+
+
+def _sums(
+    classify: Classify, batch: Batch, cells: int, scales: _Scales, *, squares: bool
+) -> _Sums:
+    """The sums of all groups."""
+    unit, of_rows = scales
+    groups, common = unit.shape[0], of_rows.ndim == 0
+
+    def rows_of(both: Any) -> tuple[Rows, jax.Array]:
+        rows: Any = classify(both[0])
+        return rows, to_share(rows.weight, of_rows if common else both[1])
+
+    def by_cell(both: Any) -> Rows:
+        rows, share = rows_of(both)
+        return Rows(_in_group(rows, rows.cell, cells), (), share)
+
+    def of_squares(both: Any) -> Rows:
+        rows, share = rows_of(both)
         cell = lax.select(rows.cell < 0, rows.cell, lax.full_like(rows.cell, 0))
         return Rows(_in_group(rows, cell, 1), (), share * share)
 
-    one = jnp.zeros((), jnp.int32)  # shares are below 2^0
-    both = batch, scale.of_rows
-    weights = tally(by_cell, both, cells=groups * cells, scale=one).weighed
-    squares = tally(of_squares, both, cells=groups, scale=one).weighed
-    _, found = tally_codes(by_flags, batch, Codes(0, flags, groups))
-    unit = scale.of_groups[:, None]
-    total, error = (times_two_to(unit, x.reshape(groups, cells)) for x in weights)
-    first, second = (times_two_to(2 * unit, x.reshape(groups, 1)) for x in squares)
-    zeros = jnp.zeros((groups, cells), jnp.uint32)
-    return Tally(zeros, found, (total, error), (first, second))
+    def summed(classify: Classify, cells: int) -> Sum:
+        both = batch, None if common else of_rows
+        one = jnp.zeros((), jnp.int32)  # shares are below 2^0
+        sums = tally(classify, both, cells=groups * cells, scale=one).weighed
+        total, error = (x.reshape(groups, cells) for x in sums)
+        return total, error
+
+    square = summed(of_squares, 1) if squares else None
+    return _Sums(unit, summed(by_cell, cells), square)
 
 
-def group_scales(
-    weight: jax.Array, keep: jax.Array | None, group: jax.Array, groups: int
-) -> Scales:
-    """`max_weight` of each group: one large row must not round the others' away.
+def _one_scale(terms: Terms, groups: int) -> _Scales:
+    """`max_weight` of all."""
+    keep = terms.group >= 0
+    keep = keep if terms.keep is None else keep & terms.keep
+    scale = max_weight(terms.weight, keep)
+    return _Scales(jnp.broadcast_to(scale, (groups,)), scale)
 
-    Args:
-      weight: `(rows, ...)`.
-      keep: Which rows count, of the same shape; None for all.
-      group: Of each, of the same shape; negative for none.
-      groups: The number of groups.
-    """
+
+def _group_scales(terms: Terms, groups: int) -> _Scales:
+    """`max_weight` of each group."""
+    weight, keep, group, _ = terms
     batch = weight, keep, group
     lanes = lanes_of(jax.tree.leaves(batch))
 
@@ -116,14 +189,7 @@ def group_scales(
         found = jnp.max(jax.vmap(of_lane)(batch), axis=0)
     else:
         found = of_lane(batch)
-    return Scales(found, taken(found, lax.max(group, lax.full_like(group, 0))))
-
-
-def _share(rows: Rows, scale: jax.Array) -> jax.Array:
-    """Weights relative to what is above the largest of their group."""
-    if rows.weight is None:
-        raise AssertionError("rows with a scale have weights")
-    return to_share(rows.weight, scale)
+    return _Scales(found, taken(found, lax.max(group, lax.full_like(group, 0))))
 
 
 def tally_pairs_of_groups(

@@ -23,12 +23,13 @@ from jaxmetrics.forms import (
 from jaxmetrics.lanes import lanes_of
 from jaxmetrics.limbs import from_limbs
 from jaxmetrics.numerics import add_words, carry
-from jaxmetrics.sweeps import Batch, Classify, Rows, block_of, few, swept
+from jaxmetrics.sweeps import Batch, Classify, Rows, Sweep, block_of, few, swept
 
 __all__ = [
     "Batch",
     "Classify",
     "Rows",
+    "Sum",
     "Tally",
     "add_pairs_of",
     "present",
@@ -49,6 +50,7 @@ class Tally(NamedTuple):
     flags: jax.Array  # uint32 (flags,): rows with each flag
     weights: Sum | None  # float32 (cells,)
     square: Sum | None = None  # float32 (1,): of the weights of all cells
+    rows: jax.Array | None = None  # uint32 (): those that are summed, of groups alone
 
     @property
     def weighed(self) -> Sum:
@@ -74,6 +76,7 @@ def tally(
     cells: int,
     flags: int = 0,
     scale: jax.Array | None = None,
+    squares: bool = False,
 ) -> Tally:
     """Counts rows, or sums their weights, by cell.
 
@@ -84,17 +87,19 @@ def tally(
       flags: The number of flags.
       scale: `max_weight` of the batch; given when rows carry weights, which are then
         summed instead of counted.
+      squares: Whether squares of weights are summed too.
     """
     if scale is None and not few(cells, batch):
         counts, found = tally_codes(classify, batch, Codes(cells, flags))
         return Tally(counts[0], found[0], None)
-    scatter = SCATTER_COUNTS if scale is None else SCATTER_WEIGHTS
-    sums = swept(classify, batch, cells, scatter, scale)
+    form = SCATTER_COUNTS if scale is None else SCATTER_WEIGHTS
+    sums = swept(Sweep(form, classify, cells, scale, squares), batch)
     if scale is None:
         return Tally(sums.counts, sums.flags, None)
-    total, error = from_limbs(sums.limbs, scale)
+    total, error = from_limbs(sums.limbs, scale, squares=squares)
     weights, square = (total[:cells], error[:cells]), (total[cells:], error[cells:])
-    return Tally(jnp.zeros((cells,), jnp.uint32), sums.flags, weights, square)
+    none = jnp.zeros((cells,), jnp.uint32)
+    return Tally(none, sums.flags, weights, square if squares else None)
 
 
 def tally_codes(
@@ -116,9 +121,8 @@ def tally_codes(
         code, place = codes.of(rows.cell, rows.flags, rows.group)
         return Rows(code, (), place=place)
 
-    number, usual = codes.number, codes.usual
-    sums = swept(coded, batch, number, SCATTER_COUNTS, usual=usual)
-    return codes.read(sums.counts)
+    sweep = Sweep(SCATTER_COUNTS, coded, codes.number)
+    return codes.read(swept(sweep, batch, codes.usual).counts)
 
 
 def tally_pairs(classify: Classify, batch: Batch, *, cells: int) -> jax.Array:
@@ -134,7 +138,7 @@ def tally_pairs(classify: Classify, batch: Batch, *, cells: int) -> jax.Array:
       Carried words `(2, cells + 1 + flags, 2)`: of rows and of amounts. Behind the
       cells come a 0 and the rows with each flag.
     """
-    sums = swept(classify, batch, cells, SCATTER_PAIRS)
+    sums = swept(Sweep(SCATTER_PAIRS, classify, cells), batch)
     if sums.pairs is None:
         raise AssertionError("rows with amounts make pairs")
     return sums.pairs
@@ -155,7 +159,7 @@ def add_pairs_of(
     size = jax.tree.leaves(batch)[0].size
     if size * TOUCH_COST > cells or lanes.number > 1 or lanes.mesh is not None:
         return add_words(words, tally_pairs(classify, batch, cells=cells))
-    index, amount, counts = place_pairs(block_of(classify(batch), None), cells)
+    index, amount, counts = place_pairs(block_of(classify(batch)), cells)
     # In the flat array the low words come first, each row's count before its amount.
     place = jnp.concatenate([2 * index, 2 * index + 1])
     value = jnp.concatenate([counts.astype(jnp.uint32), amount.astype(jnp.uint32)])

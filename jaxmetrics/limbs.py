@@ -40,7 +40,7 @@ class Weights(NamedTuple):
 
     upper: jax.Array  # int32, of 24 bits
     lower: jax.Array  # int32, of 24 bits, which count 2^-24 of the upper
-    square: jax.Array  # int32: of the weight, in the unit of the upper
+    square: jax.Array | None  # int32: of the weight, in the unit of the upper
 
 
 def max_weight(weight: jax.Array, keep: jax.Array | None) -> jax.Array:
@@ -72,7 +72,7 @@ def to_share(weight: jax.Array, scale: jax.Array) -> jax.Array:
     return weight * _two_to(-half) * _two_to(half - scale)
 
 
-def to_integers(weight: jax.Array, scale: jax.Array) -> Weights:
+def to_integers(weight: jax.Array, scale: jax.Array, *, squares: bool) -> Weights:
     """`weight / 2^scale` as `upper * 2^-24 + lower * 2^-48`; each step is exact."""
     share = to_share(weight, scale)
     scaled = share * np.float32(2**HALF_BITS)
@@ -81,9 +81,12 @@ def to_integers(weight: jax.Array, scale: jax.Array) -> Weights:
         (scaled - upper) * np.float32(2**HALF_BITS),
         lax.RoundingMethod.TO_NEAREST_EVEN,
     )
-    # The bits below the 1, which count 2^-23: of nearly 1 they are those of 2.
-    square = lax.bitcast_convert_type(share * share + 1, jnp.int32) - _BITS_OF_ONE
-    return Weights(upper.astype(jnp.int32), lower.astype(jnp.int32), square << 1)
+    square = None
+    if squares:
+        # The bits below the 1, which count 2^-23: of nearly 1 they are those of 2.
+        bits = lax.bitcast_convert_type(share * share + 1, jnp.int32)
+        square = (bits - _BITS_OF_ONE) << 1
+    return Weights(upper.astype(jnp.int32), lower.astype(jnp.int32), square)
 
 
 def to_limbs(upper: jax.Array, lower: jax.Array) -> Limbs:
@@ -103,11 +106,13 @@ def carry_limbs(limbs: Limbs) -> Limbs:
     return (*carried, low)
 
 
-def from_limbs(limbs: Limbs, scale: jax.Array) -> tuple[jax.Array, jax.Array]:
+def from_limbs(
+    limbs: Limbs, scale: jax.Array, *, squares: bool
+) -> tuple[jax.Array, jax.Array]:
     """Two-float weights `sum(limb_i * 2^(16 i)) * 2^(scale - 48)` of carried limbs.
 
-    The last is of squares, whose scale is twice that: 0 below 2^-126, and infinite
-    above 2^128.
+    With squares, the last is of these, whose scale is twice that: 0 below 2^-126, and
+    infinite above 2^128.
     """
     low, middle, high, top = limbs
     # From the highest down, each an exact float of 16 bits.
@@ -121,8 +126,10 @@ def from_limbs(limbs: Limbs, scale: jax.Array) -> tuple[jax.Array, jax.Array]:
         total, rest = fast_two_sum(total, part)
         error = error + rest
     total, error = fast_two_sum(total, error + last)
-    last = lax.iota(jnp.int32, total.shape[0]) == total.shape[0] - 1
-    exponent = jnp.where(last, 2 * scale, scale) - LIMB_BITS
+    if squares:
+        last = lax.iota(jnp.int32, total.shape[0]) == total.shape[0] - 1
+        scale = jnp.where(last, 2 * scale, scale)
+    exponent = scale - LIMB_BITS
     return times_two_to(exponent, total), times_two_to(exponent, error)
 
 

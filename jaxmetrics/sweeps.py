@@ -40,7 +40,7 @@ from jaxmetrics.lanes import lanes_of, split
 from jaxmetrics.limbs import to_integers
 from jaxmetrics.wide import WIDE_ROWS
 
-__all__ = ["Batch", "Classify", "Rows", "block_of", "few", "swept"]
+__all__ = ["Batch", "Classify", "Rows", "Sweep", "block_of", "few", "swept"]
 
 FEW_CELLS = 8  # up to here one variadic reduce beats a scatter
 MOST_PLACES = 512  # whose table for two rows stays in the cache of a core
@@ -66,82 +66,18 @@ Batch = Any  # a pytree of arrays of one shape (rows, ...)
 Classify = Callable[[Batch], Rows]
 
 
-def _with_padding(
-    classify: Classify, batch: Batch, lanes: int
-) -> tuple[Classify, Batch]:
-    """Rows that fill the last lane, and a classifier that drops them."""
-    shape = jax.tree.leaves(batch)[0].shape
-    pad = -shape[0] % lanes
-    if not pad:
-        return classify, batch
-    real = lax.broadcasted_iota(jnp.int32, (shape[0] + pad, *shape[1:]), 0) < shape[0]
-
-    def padded(block: tuple[jax.Array, Batch]) -> Rows:
-        real, inner = block
-        rows = classify(inner)
-        cell = lax.select(real, rows.cell, lax.full_like(rows.cell, -1))
-        return rows._replace(cell=cell, flags=tuple(flag & real for flag in rows.flags))
-
-    fill = [(0, pad)] + [(0, 0)] * (len(shape) - 1)
-    return padded, (real, jax.tree.map(lambda x: jnp.pad(x, fill), batch))
-
-
-def few(cells: int, batch: Batch) -> bool:
-    """Whether a reduce counts so many cells faster than a scatter."""
-    return cells <= FEW_CELLS and jax.tree.leaves(batch)[0].ndim == 1
-
-
-def swept(
-    classify: Classify,
-    batch: Batch,
-    cells: int,
-    scatter: Form,
-    scale: jax.Array | None = None,
-    usual: Usual | None = None,
-) -> Sums:
-    """The sums of all lanes.
-
-    Args:
-      classify: Maps blocks of `batch` to `Rows`, row by row.
-      batch: A pytree of arrays, all of one shape `(rows, ...)`.
-      cells: The number of cells.
-      scatter: The form for many cells.
-      scale: That of the weights, if they are summed.
-      usual: Where most rows are, if cells are codes.
-    """
-    lanes = lanes_of(jax.tree.leaves(batch))
-    # An Explicit axis of size 1 is one lane, and still part of every type.
-    typed = lanes.mesh is not None
-    alone = not (lanes.number > 1 or typed) or not _rows(batch)
-    sweep = partial(
-        _lane,
-        cells=cells,
-        scatter=scatter,
-        scale=scale,
-        typed=typed,
-        usual=usual if alone else None,
-    )
-    if alone:
-        return sweep(classify, batch)
-    classify, batch = _with_padding(classify, batch, lanes.number)
-    batch = jax.tree.map(partial(split, lanes=lanes), batch)
-    return added_up(jax.vmap(partial(sweep, classify))(batch))
-
-
-# --- one lane ------------------------------------------------------------------------
-
-
-class _Sweep(NamedTuple):
-    """A form, applied to blocks of a batch."""
+class Sweep(NamedTuple):
+    """How blocks of a batch are summed: by which cells, and in which form if many."""
 
     form: Form
     classify: Classify
     cells: int
     scale: jax.Array | None = None
+    squares: bool = False
 
     def add(self, raw: Any, batch: Batch) -> Any:
         """What is raw so far, or None, and a block."""
-        block = block_of(self.classify(batch), self.scale)
+        block = block_of(self.classify(batch), self.scale, squares=self.squares)
         return self.form.add(raw, block, self.cells)
 
     def finish(self, raw: Any) -> Sums:
@@ -153,7 +89,54 @@ class _Sweep(NamedTuple):
         return self.finish(self.add(None, batch))
 
 
-def block_of(rows: Rows, scale: jax.Array | None) -> Block:
+def few(cells: int, batch: Batch) -> bool:
+    """Whether a reduce counts so many cells faster than a scatter."""
+    return cells <= FEW_CELLS and jax.tree.leaves(batch)[0].ndim == 1
+
+
+def _with_padding(sweep: Sweep, batch: Batch, lanes: int) -> tuple[Sweep, Batch]:
+    """Rows that fill the last lane, and a sweep that drops them."""
+    shape = jax.tree.leaves(batch)[0].shape
+    pad = -shape[0] % lanes
+    if not pad:
+        return sweep, batch
+    real = lax.broadcasted_iota(jnp.int32, (shape[0] + pad, *shape[1:]), 0) < shape[0]
+
+    def padded(block: tuple[jax.Array, Batch]) -> Rows:
+        real, inner = block
+        rows = sweep.classify(inner)
+        cell = lax.select(real, rows.cell, lax.full_like(rows.cell, -1))
+        return rows._replace(cell=cell, flags=tuple(flag & real for flag in rows.flags))
+
+    fill = [(0, pad)] + [(0, 0)] * (len(shape) - 1)
+    batch = real, jax.tree.map(lambda x: jnp.pad(x, fill), batch)
+    return sweep._replace(classify=padded), batch
+
+
+def swept(sweep: Sweep, batch: Batch, usual: Usual | None = None) -> Sums:
+    """The sums of all lanes.
+
+    Args:
+      sweep: How they are summed.
+      batch: A pytree of arrays, all of one shape `(rows, ...)`.
+      usual: Where most rows are, if cells are codes.
+    """
+    lanes = lanes_of(jax.tree.leaves(batch))
+    # An Explicit axis of size 1 is one lane, and still part of every type.
+    typed = lanes.mesh is not None
+    if not (lanes.number > 1 or typed) or not _rows(batch):
+        return _lane(sweep, batch, typed=typed, usual=usual)
+    sweep, batch = _with_padding(sweep, batch, lanes.number)
+    batch = jax.tree.map(partial(split, lanes=lanes), batch)
+    return added_up(jax.vmap(partial(_lane, sweep, typed=typed))(batch))
+
+
+# --- one lane -------------------------------------------------------------------------
+
+
+def block_of(
+    rows: Rows, scale: jax.Array | None = None, *, squares: bool = False
+) -> Block:
     """Rows as vectors, their weights as integers."""
     cell = rows.cell.reshape(-1)
     # A flag that is False whatever the data still has to have the data's sharding.
@@ -161,20 +144,14 @@ def block_of(rows: Rows, scale: jax.Array | None) -> Block:
     flags = [x.reshape(-1) | never for x in rows.flags]
     weights = None
     if scale is not None and rows.weight is not None:
-        weights = to_integers(rows.weight.reshape(-1), scale)
+        weight = rows.weight.reshape(-1)
+        weights = to_integers(weight, scale, squares=squares)
     amount = None if rows.amount is None else rows.amount.reshape(-1)
     return Block(cell, weights, flags, amount)
 
 
 def _lane(
-    classify: Classify,
-    batch: Batch,
-    *,
-    cells: int,
-    scatter: Form,
-    scale: jax.Array | None,
-    typed: bool,
-    usual: Usual | None = None,
+    sweep: Sweep, batch: Batch, *, typed: bool, usual: Usual | None = None
 ) -> Sums:
     """Sweeps the rows of one lane in the form that suits the backend.
 
@@ -183,28 +160,25 @@ def _lane(
     which looks at what it has found: under `vmap` devices would wait for each other.
     """
     first = jax.tree.leaves(batch)[0]
-    if scatter is SCATTER_PAIRS and first.size > WIDE_ROWS:
-        again = partial(
-            _lane, classify, cells=cells, scatter=scatter, scale=scale, typed=typed
-        )
+    if sweep.form is SCATTER_PAIRS and first.size > WIDE_ROWS:
         half = _rows(batch) // 2
         halves = (lambda x: x[:half]), (lambda x: x[half:])
+        again = partial(_lane, sweep, typed=typed)
         return add(*(again(jax.tree.map(part, batch)) for part in halves))
-    reduce, many, product = (
-        _Sweep(form, classify, cells, scale) for form in (REDUCE, scatter, PRODUCT)
-    )
-    if few(cells, batch):
-        return _in_turn(reduce, batch, REDUCE_ROWS)
+    if few(sweep.cells, batch):
+        return _in_turn(sweep._replace(form=REDUCE), batch, REDUCE_ROWS)
+    product = sweep._replace(form=PRODUCT)
     if first.size <= BLOCK_ROWS:
-        ways = {"tpu": product.whole, "default": many.whole}
+        ways = {"tpu": product.whole, "default": sweep.whole}
     else:
+        in_blocks = _in_turn if typed else _at_once
         ways = {
-            "cpu": partial(_in_turn, many, limit=BLOCK_ROWS),
+            "cpu": partial(_in_turn, sweep, limit=BLOCK_ROWS),
             "tpu": partial(_in_turn, product, limit=BLOCK_ROWS),
-            "default": partial(_in_turn if typed else _at_once, many, limit=BLOCK_ROWS),
+            "default": partial(in_blocks, sweep, limit=BLOCK_ROWS),
         }
         if usual is not None and _suits_twos(usual, first.size):
-            ways["cpu"] = partial(_by_twos, many, usual=usual)
+            ways["cpu"] = partial(_by_twos, sweep, usual=usual)
     sums: Sums = lax.platform_dependent(batch, **ways)
     return sums
 
@@ -214,7 +188,7 @@ def _suits_twos(usual: Usual, rows: int) -> bool:
     return places <= MOST_PLACES and rows >= TWOS_ROWS * places * places
 
 
-def _by_twos(sweep: _Sweep, batch: Batch, usual: Usual) -> Sums:
+def _by_twos(sweep: Sweep, batch: Batch, usual: Usual) -> Sums:
     """Counts of codes, two rows at a time; those with a flag in a sweep of their own.
 
     That one runs only where there are any.
@@ -253,7 +227,7 @@ def _by_twos(sweep: _Sweep, batch: Batch, usual: Usual) -> Sums:
     return rest._replace(counts=rest.counts + counts)
 
 
-def _in_turn(sweep: _Sweep, batch: Batch, limit: int) -> Sums:
+def _in_turn(sweep: Sweep, batch: Batch, limit: int) -> Sums:
     """Block after block, into one set of sums that stays in cache."""
     size = _block_rows(batch, limit)
     whole = _rows(batch) // size
@@ -272,7 +246,7 @@ def _in_turn(sweep: _Sweep, batch: Batch, limit: int) -> Sums:
     return sweep.finish(raw)
 
 
-def _at_once(sweep: _Sweep, batch: Batch, limit: int) -> Sums:
+def _at_once(sweep: Sweep, batch: Batch, limit: int) -> Sums:
     """All blocks side by side, each into sums of its own: no loop to launch."""
     size = _block_rows(batch, limit)
     whole = _rows(batch) // size

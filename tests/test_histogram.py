@@ -50,7 +50,7 @@ def swept_in_all_ways(ways, classify, batch, cells, scale=None):
     """What each form gives, in each way to go through the rows."""
     results = {}
     for name, sweeping in ((f, s) for f in ways for s in SWEEPS):
-        sweep = sweeps._Sweep(ways[name], classify, cells, scale)
+        sweep = sweeps.Sweep(ways[name], classify, cells, scale, squares=True)
         sweep_all = jax.jit(partial(SWEEPS[sweeping], sweep))
         results[name, sweeping] = jax.tree.map(np.asarray, sweep_all(batch))
     return results
@@ -106,7 +106,7 @@ def test_all_forms_of_counts_are_equal(groups, flagged, monkeypatch):
         "reduce": forms.REDUCE,
     }
     results = swept_in_all_ways(ways, coded, batch, code.number)
-    scatter = sweeps._Sweep(forms.SCATTER_COUNTS, coded, code.number)
+    scatter = sweeps.Sweep(forms.SCATTER_COUNTS, coded, code.number)
     by_twos = partial(sweeps._by_twos, scatter, usual=code.usual)
     results["by twos"] = jax.jit(by_twos)(batch)
     for name, sums in results.items():
@@ -175,7 +175,7 @@ def test_all_forms_of_pairs_are_equal(number, cells):
     for form, (sweeping, sweep_by) in (
         (f, s) for f in (forms.SCATTER_PAIRS, forms.PRODUCT) for s in SWEEPS.items()
     ):
-        sweep = sweeps._Sweep(form, classify_pairs, cells)
+        sweep = sweeps.Sweep(form, classify_pairs, cells)
         sums = jax.jit(partial(sweep_by, sweep))(batch)
         np.testing.assert_array_equal(sums.pairs, wanted, err_msg=sweeping)
 
