@@ -123,7 +123,7 @@ class WeightedSum(Accumulator):
         require_alike(jax.tree.leaves((x, weight, keep, group)))
         parts = [_flat(_Entries(y, weight, keep, group)) for y in _exact_parts(x)]
         by = _by_sign if groups else _by_sign_with_count
-        tallies = [_sum(by, part, part.size(), 2, groups) for part in parts]
+        tallies = [_sum(by, part, 2, groups) for part in parts]
         total = functools.reduce(add_pairs, map(_difference, tallies))
         up, down, nan, outside, *counted = jnp.moveaxis(tallies[0].flags, -1, 0)
         total = (total[0] + _infinity(up, down), total[1])
@@ -132,8 +132,7 @@ class WeightedSum(Accumulator):
         counts = jnp.stack([nan, outside, jnp.zeros_like(nan), rows], axis=-1)
         if weight is None:
             return _Batch(counts, total, None)
-        flat: jax.Array = parts[0].weight  # type: ignore[assignment]  # given above
-        weights = _sum(_by_weight, parts[0], flat, 1, groups).weighed
+        weights = _sum(_by_weight, parts[0], 1, groups).weighed
         # Rows count by weight alone.
         counts = counts.at[..., -1].set(np.uint32(0))
         return _Batch(counts, total, (weights[0][..., 0], weights[1][..., 0]))
@@ -219,24 +218,22 @@ def _flat(entries: _Entries) -> _Entries:
 
 
 def _sum(
-    by: Callable[[_Entries], Rows],
-    entries: _Entries,
-    size: jax.Array,
-    cells: int,
-    groups: int | None,
+    by: Callable[[_Entries], Rows], entries: _Entries, cells: int, groups: int | None
 ) -> Tally:
     """Sums entries by cell, relative to the largest of them; of each group, if any."""
-    here = present(entries.weight, entries.keep)
-    if groups is None or entries.group is None:
-        scale = max_weight(size, here)
-        return tally(by, entries, cells=cells, scale=scale)
+
+    def terms(entries: _Entries) -> Terms:
+        here: Any = present(entries.weight, entries.keep)
+        size: Any = entries.weight if by is _by_weight else entries.size()
+        group: Any = entries.group
+        return Terms(size, here, group)
+
+    if groups is None:
+        weight, keep, _ = terms(entries)
+        return tally(by, entries, cells=cells, scale=max_weight(weight, keep))
+    flags = _FLAGS if by is _by_sign else 0
     return tally_groups(
-        by,
-        entries,
-        groups=groups,
-        cells=cells,
-        flags=_FLAGS if by is _by_sign else 0,
-        terms=Terms(size, here, entries.group),
+        by, entries, groups=groups, cells=cells, flags=flags, terms=terms
     )
 
 

@@ -193,17 +193,19 @@ class ConfusionCounts(Accumulator):
     ) -> CountsData:
         """The counts of each group of rows, in one sweep."""
         batch = self._entries(**inputs, group=group)
-        _, _, weight, keep, by_row = batch[0]
-        terms = None
-        if weight is not None and by_row is not None:
-            terms = Terms(weight, keep, by_row, squares=True)
+
+        def terms(batch: Any) -> Terms:
+            _, _, weight, keep, group = batch[0]
+            return Terms(weight, keep, group)
+
         sums = tally_groups(
             self._rows,
             batch,
             groups=groups,
             cells=math.prod(self._shape),
             flags=3,
-            terms=terms,
+            terms=None if batch[0].weight is None else terms,
+            squares=True,
         )
         counts = words_from_counts(jnp.concatenate([sums.counts, sums.flags], axis=1))
         if sums.weights is None:

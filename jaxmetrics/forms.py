@@ -3,6 +3,7 @@
 * **Reduce**: a handful of cells, in one variadic reduce, a single read of the rows. It
   goes in groups of at most 255 rows, whose counts fit four to an integer.
 * **Scatter**: many cells, by integer scatter-add, into tables that blocks share.
+* **Terms**: rows, weights and squares by cell, by one scatter-add of complex numbers.
 * **Product**: many cells, by a product of one-hot matrices, where scatters are serial.
 
 Weights are integers of 48 bits, in two halves of 24, and their squares of 24. Sums of
@@ -35,6 +36,7 @@ __all__ = [
     "REDUCE",
     "SCATTER_COUNTS",
     "SCATTER_PAIRS",
+    "SCATTER_TERMS",
     "SCATTER_WEIGHTS",
     "Block",
     "Form",
@@ -218,6 +220,21 @@ def _read_weights(raw: tuple[Limbs, Sums], cells: int) -> Sums:
     return rest._replace(limbs=_behind(tuple(x[:cells] for x in tables), rest.limbs))
 
 
+def _scatter_terms(raw: Sums | None, block: Block, cells: int) -> Sums:
+    """Many cells: rows, weights of 39 bits and squares at once; limbs `(2 * cells,)`.
+
+    What is dropped goes behind the last cell, and out.
+    """
+    cell, weights = block.cell, block.weights
+    if weights is None:
+        raise AssertionError("terms have weights")
+    index = lax.select(cell < 0, lax.full_like(cell, cells), cell)
+    rows, limbs = wide.terms_at(index, weights.share, cells + 1)
+    cut = (x.reshape(2, cells + 1)[:, :cells].reshape(-1) for x in limbs)
+    sums = Sums(rows[:cells], _no_counts(), tuple(cut))
+    return sums if raw is None else add(raw, sums)
+
+
 def _rest(block: Block, weights: Weights) -> Sums:
     """What is not summed by cell: the flags, and the squares as if of a cell."""
     fields = _flag_fields(block.flags)
@@ -304,6 +321,7 @@ REDUCE = Form(_reduce, _finished)
 SCATTER_COUNTS = Form(_scatter_counts, _read_counts)
 SCATTER_PAIRS = Form(_scatter_pairs, _read_pairs)
 SCATTER_WEIGHTS = Form(_scatter_weights, _read_weights)
+SCATTER_TERMS = Form(_scatter_terms, _finished)
 PRODUCT = Form(_product, _finished)
 
 

@@ -4,11 +4,12 @@ Each group has cells of its own in one long table, behind each other, so that ma
 groups cost what many cells cost, and not a sweep each. A row names its group in
 `Rows.group`; one whose group is negative is in none, and its flags count nowhere.
 
-Weights are relative to the largest of the batch, which leaves most groups their 24
-bits, as their sums tell. Where it does not, because one large row would round another
-group away, all are summed again with a scale for each group.
+Weights are summed relative to the largest of their group: one large row must not round
+another group away. On a CPU all are first summed at once, relative to the largest of
+the batch; what that lacks for a group its sums tell, and then it is done again.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ import numpy as np
 from jax import lax
 
 from jaxmetrics.codes import Codes
-from jaxmetrics.forms import place_of_flags
+from jaxmetrics.forms import BLOCK_ROWS, SCATTER_TERMS, place_of_flags
 from jaxmetrics.histogram import (
     Batch,
     Classify,
@@ -32,17 +33,22 @@ from jaxmetrics.histogram import (
 from jaxmetrics.lanes import lanes_of, split, taken
 from jaxmetrics.limbs import (
     LEAST,
+    carry_limbs,
     exponent_of,
+    from_limbs,
     max_weight,
     times_two_to,
     to_share,
 )
+from jaxmetrics.sweeps import Sweep, alone, in_turn
+from jaxmetrics.wide import TERM_ROWS
 
 __all__ = ["Terms", "tally_groups", "tally_pairs_of_groups"]
 
-# What the mean of a group must be of the largest weight, and of its square: sums are
-# of 48 bits below that.
-_LEAST_MEAN, _LEAST_MEAN_SQUARE = 2.0**-23, 2.0**-30
+# What the mean of a group must be, beside the largest weight of the batch, and that of
+# its squares: of sums of 39 bits and of 24 they keep 25 and 10.
+_ONE = np.int32(0)  # the scale of shares, all below 2^0
+_LEAST_MEAN, _LEAST_MEAN_SQUARE = 2.0**-14, 2.0**-14
 
 
 class Terms(NamedTuple):
@@ -51,7 +57,6 @@ class Terms(NamedTuple):
     weight: jax.Array
     keep: jax.Array | None  # which count; None for all
     group: jax.Array
-    squares: bool = False  # whether squares are summed too
 
 
 def tally_groups(
@@ -61,7 +66,8 @@ def tally_groups(
     groups: int,
     cells: int,
     flags: int,
-    terms: Terms | None = None,
+    terms: Callable[[Batch], Terms] | None = None,
+    squares: bool = False,
 ) -> Tally:
     """`tally` of each group: every field with a leading axis of groups.
 
@@ -71,103 +77,139 @@ def tally_groups(
       groups: The number of groups.
       cells: The number of cells of each.
       flags: The number of flags.
-      terms: The weights of the rows, given when they carry some.
+      terms: Maps the batch to the weights of its rows; given when they carry some,
+        which are then summed instead of counted.
+      squares: Whether squares of weights are summed too.
     """
     if terms is None:
         return Tally(*tally_codes(classify, batch, Codes(cells, flags, groups)), None)
 
-    def by_weight(batch: Batch) -> Rows:
+    plan = _Plan(classify, terms, groups, cells, flags, squares)
+    apart = partial(_apart, plan)
+    if jax.tree.leaves(batch)[0].size <= BLOCK_ROWS or not alone(batch):
+        return apart(batch)
+
+    def at_once(batch: Batch) -> Tally:
+        sums, fine = _at_once(plan, batch)
+        both: Tally = lax.cond(fine, lambda: sums, lambda: apart(batch))
+        return both
+
+    sums: Tally = lax.platform_dependent(batch, cpu=at_once, default=apart)
+    return sums
+
+
+class _Plan(NamedTuple):
+    """What is summed by what."""
+
+    classify: Classify
+    terms: Callable[[Batch], Terms]
+    groups: int
+    cells: int
+    flags: int
+    squares: bool
+
+
+def _at_once(plan: _Plan, batch: Batch) -> tuple[Tally, jax.Array]:
+    """Rows, weights and squares in one scatter, and whether these may be used.
+
+    They may if no row has a flag and no group is too light.
+    """
+    classify, terms, groups, cells, flags, squares = plan
+    scale = max_weight(*terms(batch)[:2])
+    codes = Codes(cells + 1, flags, groups)  # a cell for rows that weigh nothing
+    usual = codes.usual
+
+    def by_place(batch: Batch) -> Rows:
         rows: Any = classify(batch)
-        none = (rows.weight == 0).astype(jnp.int32)
-        cell = lax.select(rows.cell < 0, rows.cell, none)
+        light = (rows.cell >= 0) & (rows.weight == 0)
+        cell = lax.select(light, lax.full_like(rows.cell, cells), rows.cell)
+        _, place = codes.of(cell, rows.flags, rows.group)
+        return Rows(place, (), to_share(rows.weight, scale))
+
+    one = jnp.asarray(_ONE)
+    sweep = Sweep(SCATTER_TERMS, by_place, usual.number, one)
+    sums = in_turn(sweep, batch, TERM_ROWS)
+    counts = sums.counts[: usual.nothing].reshape(groups, cells + 1)
+
+    def by_group(limb: jax.Array) -> jax.Array:
+        both = limb.reshape(2, usual.number)[:, : usual.nothing]
+        weights, square = both.reshape(2, groups, cells + 1)
+        square = jnp.sum(square, axis=1, keepdims=True, dtype=limb.dtype)
+        return jnp.concatenate([weights[:, :cells], square], axis=1).reshape(-1)
+
+    limbs = carry_limbs(tuple(by_group(limb) for limb in sums.limbs))
+    shares = from_limbs(limbs, one, squares=False)
+    total, error = (x.reshape(groups, cells + 1) for x in shares)
+    heavy = jnp.sum(counts[:, :cells], axis=1).astype(jnp.float32)
+    fine = (sums.counts[usual.other] == 0) & jnp.all(
+        jnp.sum(total[:, :cells], axis=1) >= heavy * np.float32(_LEAST_MEAN)
+    )
+    weights, square = (total[:, :cells], error[:, :cells]), None
+    if squares:
+        square = total[:, cells:], error[:, cells:]
+        fine &= jnp.all(total[:, cells] >= heavy * np.float32(_LEAST_MEAN_SQUARE))
+    rows = jnp.sum(counts, axis=1, dtype=counts.dtype)
+    none = (
+        jnp.zeros((groups, flags), jnp.uint32) + (rows & 0)[:, None]
+    )  # local as these
+    return _tally(none, rows, jnp.full((groups,), scale), weights, square), fine
+
+
+def _apart(plan: _Plan, batch: Batch) -> Tally:
+    """Weights relative to the largest of their group, squares, and rows."""
+    classify, terms, groups, cells, flags, squares = plan
+    of_groups, of_rows = _scales(terms(batch), groups)
+
+    def by_row(batch: Batch) -> Rows:
+        rows: Any = classify(batch)
+        cell = lax.select(rows.cell < 0, rows.cell, lax.full_like(rows.cell, 0))
         return Rows(cell, rows.flags, group=rows.group)
 
-    counts, found = tally_codes(by_weight, batch, Codes(2, flags, groups))
-    by_scale = partial(_sums, classify, batch, cells, squares=terms.squares)
-    sums = by_scale(_one_scale(terms, groups))
-    enough = [(sums.weights, _LEAST_MEAN), (sums.square, _LEAST_MEAN_SQUARE)]
-    precise = [
-        jnp.sum(x[0], axis=1) >= counts[:, 0] * np.float32(least)
-        for x, least in enough
-        if x is not None
-    ]
-    sums = lax.cond(
-        jnp.all(jnp.stack(precise)),
-        lambda: sums,
-        lambda: by_scale(_group_scales(terms, groups)),
-    )
-    weights, square = sums.in_units()
-    none = jnp.zeros((groups, cells), jnp.uint32)
-    rows = jnp.sum(counts, axis=1, dtype=counts.dtype)
-    return Tally(none, found, weights, square, rows)
-
-
-class _Scales(NamedTuple):
-    """The powers of two that weights are relative to."""
-
-    of_groups: jax.Array  # int32 (groups,)
-    of_rows: jax.Array  # int32: that of the row's group, or one for all
-
-
-class _Sums(NamedTuple):
-    """Sums of weights by group, relative to scales."""
-
-    unit: jax.Array  # int32 (groups,)
-    weights: Sum  # float32 (groups, cells)
-    square: Sum | None  # float32 (groups, 1)
-
-    def in_units(self) -> tuple[Sum, Sum | None]:
-        """The sums themselves."""
-        unit = self.unit[:, None]
-        total, error = (times_two_to(unit, x) for x in self.weights)
-        if self.square is None:
-            return (total, error), None
-        first, second = (times_two_to(2 * unit, x) for x in self.square)
-        return (total, error), (first, second)
-
-
-def _sums(
-    classify: Classify, batch: Batch, cells: int, scales: _Scales, *, squares: bool
-) -> _Sums:
-    """The sums of all groups."""
-    unit, of_rows = scales
-    groups, common = unit.shape[0], of_rows.ndim == 0
-
-    def rows_of(both: Any) -> tuple[Rows, jax.Array]:
+    def by_cell(both: tuple[Batch, jax.Array]) -> Rows:
         rows: Any = classify(both[0])
-        return rows, to_share(rows.weight, of_rows if common else both[1])
-
-    def by_cell(both: Any) -> Rows:
-        rows, share = rows_of(both)
+        share = to_share(rows.weight, both[1])
         return Rows(_in_group(rows, rows.cell, cells), (), share)
 
-    def of_squares(both: Any) -> Rows:
-        rows, share = rows_of(both)
-        cell = lax.select(rows.cell < 0, rows.cell, lax.full_like(rows.cell, 0))
-        return Rows(_in_group(rows, cell, 1), (), share * share)
+    def by_square(both: tuple[Batch, jax.Array]) -> Rows:
+        rows: Any = classify(both[0])
+        share = to_share(rows.weight, both[1])
+        place = _in_group(rows, by_row(both[0]).cell, 1)
+        return Rows(place, (), share * share)
 
     def summed(classify: Classify, cells: int) -> Sum:
-        both = batch, None if common else of_rows
-        one = jnp.zeros((), jnp.int32)  # shares are below 2^0
+        both = batch, of_rows
+        one = jnp.asarray(_ONE)
         sums = tally(classify, both, cells=groups * cells, scale=one).weighed
         total, error = (x.reshape(groups, cells) for x in sums)
         return total, error
 
-    square = summed(of_squares, 1) if squares else None
-    return _Sums(unit, summed(by_cell, cells), square)
+    rows, found = tally_codes(by_row, batch, Codes(1, flags, groups))
+    square = summed(by_square, 1) if squares else None
+    return _tally(found, rows[:, 0], of_groups, summed(by_cell, cells), square)
 
 
-def _one_scale(terms: Terms, groups: int) -> _Scales:
-    """`max_weight` of all."""
-    keep = terms.group >= 0
-    keep = keep if terms.keep is None else keep & terms.keep
-    scale = max_weight(terms.weight, keep)
-    return _Scales(jnp.broadcast_to(scale, (groups,)), scale)
+def _tally(
+    flags: jax.Array,
+    rows: jax.Array,
+    scale: jax.Array,
+    weights: Sum,
+    square: Sum | None,
+) -> Tally:
+    """Sums of shares, and of their squares, in the units of their groups."""
+
+    def in_units(sums: Sum, exponent: jax.Array) -> Sum:
+        total, error = (times_two_to(exponent[:, None], x) for x in sums)
+        return total, error
+
+    counts = jnp.zeros(weights[0].shape, jnp.uint32)
+    weights = in_units(weights, scale)
+    square = None if square is None else in_units(square, 2 * scale)
+    return Tally(counts, flags, weights, square, rows)
 
 
-def _group_scales(terms: Terms, groups: int) -> _Scales:
-    """`max_weight` of each group."""
-    weight, keep, group, _ = terms
+def _scales(terms: Terms, groups: int) -> tuple[jax.Array, jax.Array]:
+    """`max_weight` of each group, int32 (groups,), and of the group of each row."""
+    weight, keep, group = terms
     batch = weight, keep, group
     lanes = lanes_of(jax.tree.leaves(batch))
 
@@ -189,7 +231,7 @@ def _group_scales(terms: Terms, groups: int) -> _Scales:
         found = jnp.max(jax.vmap(of_lane)(batch), axis=0)
     else:
         found = of_lane(batch)
-    return _Scales(found, taken(found, lax.max(group, lax.full_like(group, 0))))
+    return found, taken(found, lax.max(group, lax.full_like(group, 0)))
 
 
 def tally_pairs_of_groups(

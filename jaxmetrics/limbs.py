@@ -36,8 +36,9 @@ _BITS_OF_ONE = np.float32(1).view(np.int32)
 
 
 class Weights(NamedTuple):
-    """Weights as integers, relative to a power of two above the largest."""
+    """Weights relative to a power of two above the largest, and as integers."""
 
+    share: jax.Array  # float32, below 1
     upper: jax.Array  # int32, of 24 bits
     lower: jax.Array  # int32, of 24 bits, which count 2^-24 of the upper
     square: jax.Array | None  # int32: of the weight, in the unit of the upper
@@ -86,7 +87,7 @@ def to_integers(weight: jax.Array, scale: jax.Array, *, squares: bool) -> Weight
         # The bits below the 1, which count 2^-23: of nearly 1 they are those of 2.
         bits = lax.bitcast_convert_type(share * share + 1, jnp.int32)
         square = (bits - _BITS_OF_ONE) << 1
-    return Weights(upper.astype(jnp.int32), lower.astype(jnp.int32), square)
+    return Weights(share, upper.astype(jnp.int32), lower.astype(jnp.int32), square)
 
 
 def to_limbs(upper: jax.Array, lower: jax.Array) -> Limbs:

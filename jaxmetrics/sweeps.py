@@ -40,7 +40,17 @@ from jaxmetrics.lanes import lanes_of, split
 from jaxmetrics.limbs import to_integers
 from jaxmetrics.wide import WIDE_ROWS
 
-__all__ = ["Batch", "Classify", "Rows", "Sweep", "block_of", "few", "swept"]
+__all__ = [
+    "Batch",
+    "Classify",
+    "Rows",
+    "Sweep",
+    "alone",
+    "block_of",
+    "few",
+    "in_turn",
+    "swept",
+]
 
 FEW_CELLS = 8  # up to here one variadic reduce beats a scatter
 MOST_PLACES = 512  # whose table for two rows stays in the cache of a core
@@ -113,6 +123,13 @@ def _with_padding(sweep: Sweep, batch: Batch, lanes: int) -> tuple[Sweep, Batch]
     return sweep._replace(classify=padded), batch
 
 
+def alone(batch: Batch) -> bool:
+    """Whether the batch is one lane, and of no sharded type."""
+    lanes = lanes_of(jax.tree.leaves(batch))
+    # An Explicit axis of size 1 is one lane, and still part of every type.
+    return lanes.number == 1 and lanes.mesh is None
+
+
 def swept(sweep: Sweep, batch: Batch, usual: Usual | None = None) -> Sums:
     """The sums of all lanes.
 
@@ -122,9 +139,8 @@ def swept(sweep: Sweep, batch: Batch, usual: Usual | None = None) -> Sums:
       usual: Where most rows are, if cells are codes.
     """
     lanes = lanes_of(jax.tree.leaves(batch))
-    # An Explicit axis of size 1 is one lane, and still part of every type.
     typed = lanes.mesh is not None
-    if not (lanes.number > 1 or typed) or not _rows(batch):
+    if alone(batch) or not _rows(batch):
         return _lane(sweep, batch, typed=typed, usual=usual)
     sweep, batch = _with_padding(sweep, batch, lanes.number)
     batch = jax.tree.map(partial(split, lanes=lanes), batch)
@@ -166,15 +182,15 @@ def _lane(
         again = partial(_lane, sweep, typed=typed)
         return add(*(again(jax.tree.map(part, batch)) for part in halves))
     if few(sweep.cells, batch):
-        return _in_turn(sweep._replace(form=REDUCE), batch, REDUCE_ROWS)
+        return in_turn(sweep._replace(form=REDUCE), batch, REDUCE_ROWS)
     product = sweep._replace(form=PRODUCT)
     if first.size <= BLOCK_ROWS:
         ways = {"tpu": product.whole, "default": sweep.whole}
     else:
-        in_blocks = _in_turn if typed else _at_once
+        in_blocks = in_turn if typed else _at_once
         ways = {
-            "cpu": partial(_in_turn, sweep, limit=BLOCK_ROWS),
-            "tpu": partial(_in_turn, product, limit=BLOCK_ROWS),
+            "cpu": partial(in_turn, sweep, limit=BLOCK_ROWS),
+            "tpu": partial(in_turn, product, limit=BLOCK_ROWS),
             "default": partial(in_blocks, sweep, limit=BLOCK_ROWS),
         }
         if usual is not None and _suits_twos(usual, first.size):
@@ -227,7 +243,7 @@ def _by_twos(sweep: Sweep, batch: Batch, usual: Usual) -> Sums:
     return rest._replace(counts=rest.counts + counts)
 
 
-def _in_turn(sweep: Sweep, batch: Batch, limit: int) -> Sums:
+def in_turn(sweep: Sweep, batch: Batch, limit: int) -> Sums:
     """Block after block, into one set of sums that stays in cache."""
     size = _block_rows(batch, limit)
     whole = _rows(batch) // size

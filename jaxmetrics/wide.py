@@ -1,7 +1,8 @@
-"""Sums in 64-bit integers: rows and their amounts at once, and weights of 48 bits.
+"""Sums in wide numbers: of rows and their amounts at once, of weights of 48 bits.
 
-A scatter takes little longer for an integer of 64 bits than for one of 32, so what
-would be a second one is nearly free. These integers live inside an update alone,
+A scatter takes little longer for an integer of 64 bits than for one of 32, and little
+longer again for a complex number of two floats of 64, which hold 53 bits each. So what
+would be a second scatter is nearly free. These numbers live inside an update alone,
 whether or not 64-bit types are enabled; no state has them.
 """
 
@@ -11,9 +12,21 @@ from jax import lax
 
 from jaxmetrics.numerics import words_from_counts
 
-__all__ = ["AMOUNT_BITS", "WIDE_ROWS", "add_at", "limbs_at", "read"]
+__all__ = [
+    "AMOUNT_BITS",
+    "TERM_ROWS",
+    "WIDE_ROWS",
+    "add_at",
+    "limbs_at",
+    "read",
+    "terms_at",
+]
 
 AMOUNT_BITS = 8  # of the amount of one row
+TERM_ROWS = 2**14  # whose terms can be added in a single cell
+_TERM_BITS = 39  # of a share: 53 less those of the rows
+_SQUARE_BITS = 24
+_ROW_BITS = 15  # of a number of rows, up to TERM_ROWS
 WIDE_ROWS = 2 ** (32 - AMOUNT_BITS)  # whose amounts can be added in a single cell
 
 
@@ -64,5 +77,56 @@ def limbs_at(
         table = lax.full((width,), 0, np.uint64)
         table = table.at[index].add(row, mode="promise_in_bounds")
         halves = lax.bitcast_convert_type(table, np.uint32)
+    return _limbs(halves)
+
+
+def terms_at(
+    index: jax.Array, share: jax.Array, width: int
+) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+    """Rows, shares and their squares by index, in one scatter, over up to TERM_ROWS.
+
+    Of shares 39 bits are kept, and of squares 24. Where rows are dropped, into a place
+    of their own, shares may be anything. On a CPU: others have no addition to complex
+    numbers in place.
+
+    Args:
+      index: Below `width`; int32.
+      share: Below 1; float32.
+      width: Of the table.
+
+    Returns:
+      uint32 (width,): the rows; four limbs of 16 bits, uint32 (2 * width,), lowest
+      first, which count 2^-48: of the shares, and of the squares.
+    """
+    bits = lax.bitcast_convert_type(share, np.int32)
+    bits = lax.clamp(np.int32(0), bits, np.float32(1).view(np.int32) - 1)
+    share = lax.bitcast_convert_type(bits, np.float32)
+    with jax.enable_x64(True):
+
+        def whole(x: jax.Array, bits: int) -> jax.Array:
+            wide = lax.convert_element_type(x, np.float64)
+            return lax.floor(wide * np.float64(2.0**bits))
+
+        squares = whole(share * share, _SQUARE_BITS) * np.float64(2.0**_ROW_BITS)
+        both = lax.complex(whole(share, _TERM_BITS), squares + np.float64(1))
+        table = lax.full((width,), 0, np.complex128)
+        table = table.at[index].add(both, mode="promise_in_bounds")
+        weights, rest = (
+            lax.convert_element_type(x, np.uint64) for x in (table.real, table.imag)
+        )
+        sums = lax.concatenate(
+            [
+                weights << np.uint64(48 - _TERM_BITS),
+                (rest >> np.uint64(_ROW_BITS)) << np.uint64(48 - _SQUARE_BITS),
+            ],
+            0,
+        )
+        rows = lax.convert_element_type(rest & np.uint64(2**_ROW_BITS - 1), np.uint32)
+        halves = lax.bitcast_convert_type(sums, np.uint32)
+    return rows, _limbs(halves)
+
+
+def _limbs(halves: jax.Array) -> tuple[jax.Array, ...]:
+    """Four limbs of 16 bits from two of 32, `(width, 2)`."""
     low, high = halves[:, 0], halves[:, 1]
     return low & 0xFFFF, low >> 16, high & 0xFFFF, high >> 16

@@ -31,7 +31,7 @@ def flags(cell):
 
 
 SWEEPS = {
-    "in turn": partial(sweeps._in_turn, limit=1024),
+    "in turn": partial(sweeps.in_turn, limit=1024),
     "at once": partial(sweeps._at_once, limit=1024),
     "whole": lambda sweep, batch: sweep.whole(batch),
 }

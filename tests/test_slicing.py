@@ -9,6 +9,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
 
 import jaxmetrics as jm
+from jaxmetrics import groups, histogram
 
 ROWS, SLICES = 24, 3
 NAN = float("nan")
@@ -363,15 +364,78 @@ def test_one_sweep_counts_as_a_masked_one_for_each_group(what):
 
     ways = [inputs, {**inputs, "sample_weight": weight, "mask": mask}]
     for batch in ways[: 1 if what == "histogram of rows" else 2]:
-        swept, masked = both(batch)
-        for ours, theirs in zip(*map(jax.tree.leaves, (swept, masked)), strict=True):
-            assert (ours.shape, ours.dtype) == (theirs.shape, theirs.dtype)
-            ours, theirs = np.asarray(ours), np.asarray(theirs)
-            if ours.dtype == np.uint32:
-                np.testing.assert_array_equal(ours, theirs)
-            else:  # two-floats: the second row is the error of the first
-                sums = (x.astype(np.float64).sum(1) for x in (ours, theirs))
-                np.testing.assert_allclose(*sums, rtol=1e-6, atol=1e-9)
+        compare_sums(*both(batch))
+
+
+def never_apart(plan, batch):
+    """Stands in for the sums of groups one after the other: nobody may use these."""
+    zero = jnp.sum(jax.tree.leaves(batch)[0].reshape(-1)[:0])  # local to a device
+    weights = (jnp.full((plan.groups, plan.cells), NAN) + zero,) * 2
+    square = (weights[0][:, :1],) * 2 if plan.squares else None
+    flags = jnp.zeros((plan.groups, plan.flags), jnp.uint32) + zero.astype(jnp.uint32)
+    none = jnp.zeros((plan.groups, plan.cells), jnp.uint32)
+    rows = jnp.zeros((plan.groups,), jnp.uint32) + zero.astype(jnp.uint32)
+    return histogram.Tally(none, flags, weights, square, rows)
+
+
+# What one scatter cannot sum: a row with a flag; a group that a large row rounds away.
+SPOILT = {"nothing": {}, "a NaN": {5: NAN}, "a large row": {6: 1e30}}
+
+
+@pytest.mark.parametrize("spoilt", SPOILT)
+@pytest.mark.parametrize("what", ["counts", "classes", "sums"])
+def test_one_scatter_sums_what_a_masked_sweep_sums_for_each_group(
+    what, spoilt, monkeypatch
+):
+    """Of rows, weights and squares, unless these take more than it can hold."""
+    monkeypatch.setattr(groups, "BLOCK_ROWS", ROWS // 2)
+    monkeypatch.setattr(groups, "TERM_ROWS", ROWS // 2 + 1)
+    owner, classes = GROUPED[what]
+    random = np.random.default_rng(10)
+    shape = (ROWS, *classes)
+    inputs = {
+        "y_true": np.float32(random.integers(0, 2, shape)),
+        "y_pred": np.float32(random.random(shape)),
+    }
+    if "values" in owner.inputs:
+        inputs = {"values": np.float32(random.standard_normal(shape))}
+        inputs["values"][8] = 0
+    weight = np.float32(random.random(ROWS))
+    weight[4] = 0
+    for row, value in SPOILT[spoilt].items():
+        weight[row] = value
+    inputs |= {"sample_weight": weight, "mask": random.random(ROWS) < 0.9}
+    inputs["mask"][list(SPOILT[spoilt])] = True
+    group = np.int32(np.arange(ROWS) % 5 - 1)
+    if spoilt == "nothing":
+        monkeypatch.setattr(groups, "_apart", never_apart)
+
+    def both(inputs):
+        default = jm.Accumulator.measure_groups(owner, group, 4, **inputs)
+        return owner.measure_groups(group, 4, **inputs), default
+
+    mesh = jax.make_mesh((1,), ("data",), (AxisType.Auto,))
+    alone = jax.shard_map(
+        lambda x: jax.tree.map(lambda y: y[None], both(x)),
+        mesh=mesh,
+        in_specs=P("data"),
+        out_specs=P("data"),
+    )
+    compare_sums(*jax.jit(alone)(inputs))
+
+
+def compare_sums(found, expected):
+    """Integers bit for bit; two-floats, whose errors are behind their sums."""
+    pairs = zip(*map(jax.tree.leaves, (found, expected)), strict=True)
+    for ours, theirs in pairs:
+        assert (ours.shape, ours.dtype) == (theirs.shape, theirs.dtype)
+        ours, theirs = np.asarray(ours), np.asarray(theirs)
+        if ours.dtype == np.uint32:
+            np.testing.assert_array_equal(ours, theirs)
+        else:
+            axis = ours.shape.index(2)
+            sums = (x.astype(np.float64).sum(axis) for x in (ours, theirs))
+            np.testing.assert_allclose(*sums, rtol=1e-6, atol=1e-9)
 
 
 # --- devices -------------------------------------------------------------------------
