@@ -12,7 +12,7 @@ the weights by cell, and behind these, if asked for, that of all squares.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -44,8 +44,6 @@ __all__ = [
     "add",
     "add_at",
     "added_up",
-    "place_of_flags",
-    "place_pairs",
 ]
 
 GROUP_ROWS = 2**8 - 1  # of a reduce: its counts fit 8 bits, sums of 24 bits fit 32
@@ -65,7 +63,7 @@ class Sums(NamedTuple):
     counts: jax.Array  # uint32 (cells,); empty where rows carry weights
     flags: jax.Array  # uint32 (flags,)
     limbs: Limbs  # each uint32 (cells,), or one more, lowest first; or none
-    pairs: jax.Array | None = None  # words (2, cells + 1 + flags, 2), see `place_pairs`
+    pairs: jax.Array | None = None  # words (2, cells, 2): of rows and of amounts
 
 
 class Block(NamedTuple):
@@ -162,40 +160,15 @@ def _read_counts(raw: jax.Array, cells: int) -> Sums:
 
 def _scatter_pairs(raw: jax.Array | None, block: Block, cells: int) -> jax.Array:
     """Many cells: a scatter-add of rows and of their amounts at once."""
-    index, amount, counts = place_pairs(block, cells)
-    return wide.add_at(raw, index, amount, counts, cells + 1 + len(block.flags))
+    if block.flags or block.amount is None:
+        raise AssertionError("rows come with amounts, and flags as cells")
+    index = lax.select(block.cell < 0, lax.full_like(block.cell, cells), block.cell)
+    return wide.add_at(raw, index, block.amount, cells + 1)
 
 
 def _read_pairs(raw: jax.Array, cells: int) -> Sums:
     """The sums of what `_scatter_pairs` left in its table."""
-    del cells
-    return Sums(_no_counts(), _no_counts(), (), wide.read(raw))
-
-
-def place_pairs(block: Block, cells: int) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Where rows go in a table of pairs, with what amount, and which of them count.
-
-    Behind the cells comes a place for rows that are dropped without a flag, and do not
-    count, and then one for each flag.
-    """
-    if block.amount is None:
-        raise AssertionError("rows have no amounts")
-    place = place_of_flags(block.cell, block.flags, cells)
-    # Both in one integer, which is computed once.
-    counted = (block.cell << wide.AMOUNT_BITS) | block.amount
-    both = lax.select(block.cell < 0, place << wide.AMOUNT_BITS, counted)
-    index = both >> wide.AMOUNT_BITS
-    return index, both & (2**wide.AMOUNT_BITS - 1), index != cells
-
-
-def place_of_flags(
-    cell: jax.Array, flags: Sequence[jax.Array], cells: int
-) -> jax.Array:
-    """Behind the cells a place for rows without a flag, and one for each flag."""
-    place = lax.full_like(cell, cells)
-    for i, flag in enumerate(flags, 1):
-        place += i * flag.astype(jnp.int32)
-    return place
+    return Sums(_no_counts(), _no_counts(), (), wide.read(raw)[:, :cells])
 
 
 def _scatter_weights(
@@ -295,15 +268,10 @@ def _product(raw: Sums | None, block: Block, cells: int) -> Sums:
         return square.reshape(-1)[:cells].astype(jnp.uint32)
 
     if weights is None:
-        flagged = _count(flags)
-        sums = Sums(add_up(None), flagged, ())
+        sums = Sums(add_up(None), _count(flags), ())
         if amount is not None:
-            none = sums.counts[:1] * np.uint32(0)  # sharded as the data are
-            behind = [none, flagged] if flags else [none]
-            counts = jnp.concatenate([sums.counts, *behind])
-            amounts = jnp.pad(add_up(amount), (0, 1 + len(flags)))
-            pairs = words_from_counts(jnp.stack([counts, amounts], axis=-1))
-            sums = Sums(_no_counts(), _no_counts(), (), pairs)
+            both = jnp.stack([sums.counts, add_up(amount)], axis=-1)
+            sums = Sums(_no_counts(), sums.flags, (), words_from_counts(both))
     else:
         parts = to_limbs(weights.upper, weights.lower)
         limbs = [add_up(x & 255) + (add_up(x >> 8) << 8) for x in parts]

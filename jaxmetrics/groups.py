@@ -19,13 +19,14 @@ import numpy as np
 from jax import lax
 
 from jaxmetrics.codes import Codes
-from jaxmetrics.forms import BLOCK_ROWS, SCATTER_TERMS, place_of_flags
+from jaxmetrics.forms import BLOCK_ROWS, SCATTER_TERMS
 from jaxmetrics.histogram import (
     Batch,
     Classify,
     Rows,
     Sum,
     Tally,
+    place_of_flags,
     tally,
     tally_codes,
     tally_pairs,
@@ -119,15 +120,18 @@ def _at_once(plan: _Plan, batch: Batch) -> tuple[Tally, jax.Array]:
     codes = Codes(cells + 1, flags, groups)  # a cell for rows that weigh nothing
     usual = codes.usual
 
-    def by_place(batch: Batch) -> Rows:
+    def places(batch: Batch) -> tuple[jax.Array, jax.Array]:
         rows: Any = classify(batch)
         light = (rows.cell >= 0) & (rows.weight == 0)
         cell = lax.select(light, lax.full_like(rows.cell, cells), rows.cell)
         _, place = codes.of(cell, rows.flags, rows.group)
-        return Rows(place, (), to_share(rows.weight, scale))
+        return place, to_share(rows.weight, scale)
+
+    def by_place(found: tuple[jax.Array, jax.Array]) -> Rows:
+        return Rows(found[0], (), found[1])
 
     one = jnp.asarray(_ONE)
-    sweep = Sweep(SCATTER_TERMS, by_place, usual.number, one)
+    sweep = Sweep(SCATTER_TERMS, by_place, usual.number, one, ahead=places)
     sums = in_turn(sweep, batch, TERM_ROWS)
     counts = sums.counts[: usual.nothing].reshape(groups, cells + 1)
 

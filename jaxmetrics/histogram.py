@@ -8,22 +8,24 @@ relative to the largest weight of the batch. Sums of halves are exact, so a weig
 result does not depend on the order of the rows or on how they are sharded.
 """
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from jaxmetrics.codes import Codes
 from jaxmetrics.forms import (
     SCATTER_COUNTS,
     SCATTER_PAIRS,
     SCATTER_WEIGHTS,
-    place_pairs,
 )
-from jaxmetrics.lanes import lanes_of
 from jaxmetrics.limbs import from_limbs
 from jaxmetrics.numerics import add_words, carry
-from jaxmetrics.sweeps import Batch, Classify, Rows, Sweep, block_of, few, swept
+from jaxmetrics.sweeps import Batch, Classify, Rows, Sweep, alone, few, swept
+from jaxmetrics.wide import AMOUNT_BITS
 
 __all__ = [
     "Batch",
@@ -32,6 +34,7 @@ __all__ = [
     "Sum",
     "Tally",
     "add_pairs_of",
+    "place_of_flags",
     "present",
     "tally",
     "tally_codes",
@@ -116,16 +119,18 @@ def tally_codes(
       uint32 (groups, cells) and (groups, flags).
     """
 
-    def coded(batch: Batch) -> Rows:
+    def numbers(which: int, batch: Batch) -> jax.Array:
         rows = classify(batch)
-        code, place = codes.of(rows.cell, rows.flags, rows.group)
-        return Rows(code, (), place=place)
+        return codes.of(rows.cell, rows.flags, rows.group)[which]
 
-    sweep = Sweep(SCATTER_COUNTS, coded, codes.number)
-    return codes.read(swept(sweep, batch, codes.usual).counts)
+    code, place = partial(numbers, 0), partial(numbers, 1)
+    sweep = Sweep(SCATTER_COUNTS, lambda x: Rows(x, ()), codes.number, ahead=code)
+    return codes.read(swept(sweep, batch, codes.usual, place).counts)
 
 
-def tally_pairs(classify: Classify, batch: Batch, *, cells: int) -> jax.Array:
+def tally_pairs(
+    classify: Classify, batch: Batch, *, cells: int, flags: int = 0
+) -> jax.Array:
     """Counts rows and sums their amounts, by cell.
 
     Args:
@@ -133,19 +138,55 @@ def tally_pairs(classify: Classify, batch: Batch, *, cells: int) -> jax.Array:
         that are dropped, and exclude each other.
       batch: A pytree of arrays, all of one shape `(rows, ...)`.
       cells: The number of cells, more than a handful.
+      flags: The number of flags.
 
     Returns:
       Carried words `(2, cells + 1 + flags, 2)`: of rows and of amounts. Behind the
       cells come a 0 and the rows with each flag.
     """
-    sums = swept(Sweep(SCATTER_PAIRS, classify, cells), batch)
-    if sums.pairs is None:
+
+    def read(both: jax.Array) -> Rows:
+        place, amount = _apart(both)
+        counted = lax.select(place == cells, lax.full_like(place, -1), place)
+        return Rows(counted, (), amount=amount)
+
+    numbers = partial(_numbers, classify, cells)
+    sweep = Sweep(SCATTER_PAIRS, read, cells + 1 + flags, ahead=numbers)
+    pairs = swept(sweep, batch).pairs
+    if pairs is None:
         raise AssertionError("rows with amounts make pairs")
-    return sums.pairs
+    return pairs
+
+
+def _numbers(classify: Classify, cells: int, batch: Batch) -> jax.Array:
+    """The place of each row, and its amount, as one integer.
+
+    Behind the cells comes a place for rows that are dropped without a flag, and do not
+    count, and then one for each flag.
+    """
+    rows: Any = classify(batch)
+    place = place_of_flags(rows.cell, rows.flags, cells) << AMOUNT_BITS
+    counted = (rows.cell << AMOUNT_BITS) | rows.amount
+    return lax.select(rows.cell < 0, place, counted)
+
+
+def place_of_flags(
+    cell: jax.Array, flags: Sequence[jax.Array], cells: int
+) -> jax.Array:
+    """Behind the cells a place for rows without a flag, and one for each flag."""
+    place = lax.full_like(cell, cells)
+    for i, flag in enumerate(flags, 1):
+        place += i * flag.astype(jnp.int32)
+    return place
+
+
+def _apart(both: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The place and the amount of `_numbers`."""
+    return both >> AMOUNT_BITS, both & (2**AMOUNT_BITS - 1)
 
 
 def add_pairs_of(
-    words: jax.Array, classify: Classify, batch: Batch, *, cells: int
+    words: jax.Array, classify: Classify, batch: Batch, *, cells: int, flags: int = 0
 ) -> jax.Array:
     """Words as of `tally_pairs` with a batch added; a small one touches its cells only.
 
@@ -154,12 +195,13 @@ def add_pairs_of(
       classify: As for `tally_pairs`.
       batch: As for `tally_pairs`.
       cells: The number of cells.
+      flags: The number of flags.
     """
-    lanes = lanes_of(jax.tree.leaves(batch))
-    size = jax.tree.leaves(batch)[0].size
-    if size * TOUCH_COST > cells or lanes.number > 1 or lanes.mesh is not None:
-        return add_words(words, tally_pairs(classify, batch, cells=cells))
-    index, amount, counts = place_pairs(block_of(classify(batch)), cells)
+    if jax.tree.leaves(batch)[0].size * TOUCH_COST > cells or not alone(batch):
+        sums = tally_pairs(classify, batch, cells=cells, flags=flags)
+        return add_words(words, sums)
+    index, amount = _apart(_numbers(classify, cells, batch).reshape(-1))
+    counts = index != cells
     # In the flat array the low words come first, each row's count before its amount.
     place = jnp.concatenate([2 * index, 2 * index + 1])
     value = jnp.concatenate([counts.astype(jnp.uint32), amount.astype(jnp.uint32)])

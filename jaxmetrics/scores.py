@@ -159,7 +159,8 @@ class ScoreHistogram(Accumulator):
         """
         entries = self._entries(y_true, y_pred, sample_weight, mask)
         if entries.weight is None:
-            counts = tally_pairs(self._pair_rows, entries, cells=math.prod(self._shape))
+            cells = math.prod(self._shape)
+            counts = tally_pairs(self._pair_rows, entries, cells=cells, flags=_FLAGS)
             return ScoreData(counts, self.empty().weights)
         return self._weighed(entries)
 
@@ -171,7 +172,9 @@ class ScoreHistogram(Accumulator):
             both: ScoreData = self.combine(data, self._weighed(entries))
             return both
         cells = math.prod(self._shape)
-        counts = add_pairs_of(data.counts, self._pair_rows, entries, cells=cells)
+        counts = add_pairs_of(
+            data.counts, self._pair_rows, entries, cells=cells, flags=_FLAGS
+        )
         return ScoreData(counts, data.weights)
 
     def measure_groups(self, group: jax.Array, groups: int, **inputs: Any) -> ScoreData:

@@ -54,6 +54,7 @@ __all__ = [
 
 FEW_CELLS = 8  # up to here one variadic reduce beats a scatter
 MOST_PLACES = 512  # whose table for two rows stays in the cache of a core
+AHEAD_BLOCKS = 8  # for which is found at once what can be
 TWOS_ROWS = 2  # for each of its entries, or passing over it costs what it saves
 
 
@@ -69,11 +70,11 @@ class Rows(NamedTuple):
     weight: jax.Array | None = None  # float32, finite and >= 0 where the cell counts
     amount: jax.Array | None = None  # int32, from 0 to 2^AMOUNT_BITS - 1
     group: jax.Array | None = None  # int32, where rows are counted by group
-    place: jax.Array | None = None  # int32: among the `Usual`, if cells are codes
 
 
 Batch = Any  # a pytree of arrays of one shape (rows, ...)
 Classify = Callable[[Batch], Rows]
+Place = Callable[[Batch], jax.Array]  # of each row among the `Usual`
 
 
 class Sweep(NamedTuple):
@@ -84,11 +85,16 @@ class Sweep(NamedTuple):
     cells: int
     scale: jax.Array | None = None
     squares: bool = False
+    ahead: Callable[[Batch], Batch] | None = None  # what `classify` takes, of a batch
 
     def add(self, raw: Any, batch: Batch) -> Any:
         """What is raw so far, or None, and a block."""
-        block = block_of(self.classify(batch), self.scale, squares=self.squares)
+        block = block_of(self.rows(batch), self.scale, squares=self.squares)
         return self.form.add(raw, block, self.cells)
+
+    def rows(self, batch: Batch) -> Rows:
+        """What the rows say."""
+        return self.classify(batch if self.ahead is None else self.ahead(batch))
 
     def finish(self, raw: Any) -> Sums:
         """The sums of what is raw."""
@@ -114,13 +120,13 @@ def _with_padding(sweep: Sweep, batch: Batch, lanes: int) -> tuple[Sweep, Batch]
 
     def padded(block: tuple[jax.Array, Batch]) -> Rows:
         real, inner = block
-        rows = sweep.classify(inner)
+        rows = sweep.rows(inner)
         cell = lax.select(real, rows.cell, lax.full_like(rows.cell, -1))
         return rows._replace(cell=cell, flags=tuple(flag & real for flag in rows.flags))
 
     fill = [(0, pad)] + [(0, 0)] * (len(shape) - 1)
     batch = real, jax.tree.map(lambda x: jnp.pad(x, fill), batch)
-    return sweep._replace(classify=padded), batch
+    return sweep._replace(classify=padded, ahead=None), batch
 
 
 def alone(batch: Batch) -> bool:
@@ -130,18 +136,24 @@ def alone(batch: Batch) -> bool:
     return lanes.number == 1 and lanes.mesh is None
 
 
-def swept(sweep: Sweep, batch: Batch, usual: Usual | None = None) -> Sums:
+def swept(
+    sweep: Sweep,
+    batch: Batch,
+    usual: Usual | None = None,
+    place: Place | None = None,
+) -> Sums:
     """The sums of all lanes.
 
     Args:
       sweep: How they are summed.
       batch: A pytree of arrays, all of one shape `(rows, ...)`.
       usual: Where most rows are, if cells are codes.
+      place: Maps blocks of the batch to their places there, row by row.
     """
     lanes = lanes_of(jax.tree.leaves(batch))
     typed = lanes.mesh is not None
     if alone(batch) or not _rows(batch):
-        return _lane(sweep, batch, typed=typed, usual=usual)
+        return _lane(sweep, batch, usual, place, typed=typed)
     sweep, batch = _with_padding(sweep, batch, lanes.number)
     batch = jax.tree.map(partial(split, lanes=lanes), batch)
     return added_up(jax.vmap(partial(_lane, sweep, typed=typed))(batch))
@@ -167,7 +179,12 @@ def block_of(
 
 
 def _lane(
-    sweep: Sweep, batch: Batch, *, typed: bool, usual: Usual | None = None
+    sweep: Sweep,
+    batch: Batch,
+    usual: Usual | None = None,
+    place: Place | None = None,
+    *,
+    typed: bool,
 ) -> Sums:
     """Sweeps the rows of one lane in the form that suits the backend.
 
@@ -193,18 +210,18 @@ def _lane(
             "tpu": partial(in_turn, product, limit=BLOCK_ROWS),
             "default": partial(in_blocks, sweep, limit=BLOCK_ROWS),
         }
-        if usual is not None and _suits_twos(usual, first.size):
-            ways["cpu"] = partial(_by_twos, sweep, usual=usual)
+        if usual is not None and place is not None and _by_twos_pays(usual, first.size):
+            ways["cpu"] = partial(_by_twos, sweep, usual=usual, place=place)
     sums: Sums = lax.platform_dependent(batch, **ways)
     return sums
 
 
-def _suits_twos(usual: Usual, rows: int) -> bool:
+def _by_twos_pays(usual: Usual, rows: int) -> bool:
     places = usual.number
     return places <= MOST_PLACES and rows >= TWOS_ROWS * places * places
 
 
-def _by_twos(sweep: Sweep, batch: Batch, usual: Usual) -> Sums:
+def _by_twos(sweep: Sweep, batch: Batch, usual: Usual, place: Place) -> Sums:
     """Counts of codes, two rows at a time; those with a flag in a sweep of their own.
 
     That one runs only where there are any.
@@ -212,11 +229,9 @@ def _by_twos(sweep: Sweep, batch: Batch, usual: Usual) -> Sums:
     size = _block_rows(batch, BLOCK_ROWS // 2)
     blocks = _rows(batch) // (2 * size)
 
-    def place(start: jax.Array) -> Any:
-        return sweep.classify(_slice_rows(batch, start, size)).place
-
     def count(i: jax.Array, table: jax.Array) -> jax.Array:
-        first, second = place(i * size), place((blocks + i) * size)
+        starts = i * size, (blocks + i) * size
+        first, second = (place(_slice_rows(batch, x, size)) for x in starts)
         both = first * usual.number + second
         return add_at(table, both.reshape(-1), np.uint32(1), usual.number**2)
 
@@ -226,12 +241,12 @@ def _by_twos(sweep: Sweep, batch: Batch, usual: Usual) -> Sums:
     table = lax.fori_loop(0, blocks, count, table).reshape(usual.number, usual.number)
     found = jnp.sum(table, axis=0) + jnp.sum(table, axis=1)
 
-    def flagged(block: Batch) -> Rows:
-        rows: Any = sweep.classify(block)
-        here = rows.place == usual.other
-        return Rows(lax.select(here, rows.cell, lax.full_like(rows.cell, -1)), ())
+    def flagged(rows: Batch) -> Rows:
+        cell = sweep.rows(rows).cell
+        here = place(rows) == usual.other
+        return Rows(lax.select(here, cell, lax.full_like(cell, -1)), ())
 
-    rare = sweep._replace(classify=flagged)
+    rare = sweep._replace(classify=flagged, ahead=None)
 
     def count_flagged(i: jax.Array, counts: jax.Array) -> jax.Array:
         more = rare.whole(_slice_rows(batch, i * size, size)).counts
@@ -246,20 +261,39 @@ def _by_twos(sweep: Sweep, batch: Batch, usual: Usual) -> Sums:
 def in_turn(sweep: Sweep, batch: Batch, limit: int) -> Sums:
     """Block after block, into one set of sums that stays in cache."""
     size = _block_rows(batch, limit)
-    whole = _rows(batch) // size
-    if whole == 0:
+    if _rows(batch) < size:
         return sweep.whole(batch)
-
-    def step(i: jax.Array, raw: Any) -> Any:
-        return sweep.add(raw, _slice_rows(batch, i * size, size))
-
     # The first step is peeled: the carry takes its type and sharding from the data.
     raw = sweep.add(None, jax.tree.map(lambda x: x[:size], batch))
-    if whole > 1:
-        raw = lax.fori_loop(1, whole, step, raw)
-    if _rows(batch) % size:
-        raw = sweep.add(raw, jax.tree.map(lambda x: x[whole * size :], batch))
+    start = size
+    ahead = sweep.ahead
+    if ahead is not None:
+        # All cores at once find for many blocks what can be found ahead of the scatter.
+        prepared = sweep._replace(ahead=None)
+
+        def many(raw: Any, rows: Batch) -> Any:
+            found = lax.optimization_barrier(ahead(rows))
+            return _looped(prepared.add, raw, found, 0, size)[0]
+
+        raw, start = _looped(many, raw, batch, start, AHEAD_BLOCKS * size)
+    raw, start = _looped(sweep.add, raw, batch, start, size)
+    if start < _rows(batch):
+        raw = sweep.add(raw, jax.tree.map(lambda x: x[start:], batch))
     return sweep.finish(raw)
+
+
+def _looped(
+    add: Callable[[Any, Batch], Any], raw: Any, batch: Batch, start: int, size: int
+) -> tuple[Any, int]:
+    """Whole blocks from a row on, added in turn, and the row behind the last."""
+    number = (_rows(batch) - start) // size
+
+    def step(i: jax.Array, raw: Any) -> Any:
+        return add(raw, _slice_rows(batch, start + i * size, size))
+
+    if number:
+        raw = lax.fori_loop(0, number, step, raw)
+    return raw, start + number * size
 
 
 def _at_once(sweep: Sweep, batch: Batch, limit: int) -> Sums:

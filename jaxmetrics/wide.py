@@ -31,11 +31,7 @@ WIDE_ROWS = 2 ** (32 - AMOUNT_BITS)  # whose amounts can be added in a single ce
 
 
 def add_at(
-    table: jax.Array | None,
-    index: jax.Array,
-    amount: jax.Array,
-    counts: jax.Array | None,
-    width: int,
+    table: jax.Array | None, index: jax.Array, amount: jax.Array, width: int
 ) -> jax.Array:
     """A table, of zeros to begin with, with rows and their amounts added by index.
 
@@ -43,17 +39,14 @@ def add_at(
       table: What came before, or None.
       index: Below `width`; int32.
       amount: From 0 to `2^AMOUNT_BITS - 1`; int32.
-      counts: Which rows count; None for all.
       width: Of the table.
     """
     with jax.enable_x64(True):
         if table is None:
             table = lax.full((width,), 0, np.uint64)
         row = lax.convert_element_type(amount, np.uint64) << np.uint64(32)
-        row = row | np.uint64(1)
-        if counts is not None:
-            row = lax.select(counts, row, lax.full_like(row, 0))
-        return table.at[index].add(row, mode="promise_in_bounds")
+        place = lax.convert_element_type(index, np.uint32)
+        return table.at[place].add(row | np.uint64(1), mode="promise_in_bounds")
 
 
 def read(table: jax.Array) -> jax.Array:

@@ -97,18 +97,30 @@ def test_all_forms_of_counts_are_equal(groups, flagged, monkeypatch):
     def coded(batch):
         group = batch.weight if groups > 1 else None
         set_ = [flag & flagged for flag in flags(batch.cell)]
-        number, place = code.of(batch.cell, set_, group)
-        return histogram.Rows(number, (), place=place)
+        return code.of(batch.cell, set_, group)
+
+    def classify_codes(batch):
+        return histogram.Rows(coded(batch)[0], ())
 
     ways = {
         "scatter": forms.SCATTER_COUNTS,
         "product": forms.PRODUCT,
         "reduce": forms.REDUCE,
     }
-    results = swept_in_all_ways(ways, coded, batch, code.number)
-    scatter = sweeps.Sweep(forms.SCATTER_COUNTS, coded, code.number)
-    by_twos = partial(sweeps._by_twos, scatter, usual=code.usual)
-    results["by twos"] = jax.jit(by_twos)(batch)
+    results = swept_in_all_ways(ways, classify_codes, batch, code.number)
+    scatter = sweeps.Sweep(
+        forms.SCATTER_COUNTS,
+        lambda numbers: histogram.Rows(numbers, ()),
+        code.number,
+        ahead=lambda rows: coded(rows)[0],
+    )
+    by_twos = partial(
+        sweeps._by_twos, usual=code.usual, place=lambda rows: coded(rows)[1]
+    )
+    results["by twos"] = jax.jit(partial(by_twos, scatter))(batch)
+    monkeypatch.setattr(sweeps, "AHEAD_BLOCKS", 2)
+    in_turn = partial(sweeps.in_turn, scatter, limit=256)
+    results["numbered ahead"] = jax.jit(in_turn)(batch)
     for name, sums in results.items():
         counts, found = code.read(jnp.asarray(sums.counts))
         for g in range(groups):
@@ -156,6 +168,11 @@ def classify_pairs(batch):
     return histogram.Rows(batch.cell, apart, amount=batch.weight.astype(jnp.int32))
 
 
+def classify_amounts(batch):
+    """The same without its flags."""
+    return classify_pairs(batch)._replace(flags=())
+
+
 @pytest.mark.parametrize(("number", "cells"), [(700, 4000), (3 * 1024 + 77, 37)])
 def test_all_forms_of_pairs_are_equal(number, cells):
     """Counts and sums of amounts by cell, with places for what is dropped.
@@ -175,12 +192,17 @@ def test_all_forms_of_pairs_are_equal(number, cells):
     for form, (sweeping, sweep_by) in (
         (f, s) for f in (forms.SCATTER_PAIRS, forms.PRODUCT) for s in SWEEPS.items()
     ):
-        sweep = sweeps.Sweep(form, classify_pairs, cells)
+        sweep = sweeps.Sweep(form, classify_amounts, cells)
         sums = jax.jit(partial(sweep_by, sweep))(batch)
-        np.testing.assert_array_equal(sums.pairs, wanted, err_msg=sweeping)
+        np.testing.assert_array_equal(sums.pairs, wanted[:, :cells], err_msg=sweeping)
+    tallied = partial(histogram.tally_pairs, classify_pairs, cells=cells, flags=2)
+    for transform in (lambda f: f, jax.jit):  # one lane; one for each device
+        np.testing.assert_array_equal(transform(tallied)(batch), wanted)
 
     def added(words, batch):
-        return histogram.add_pairs_of(words, classify_pairs, batch, cells=cells)
+        return histogram.add_pairs_of(
+            words, classify_pairs, batch, cells=cells, flags=2
+        )
 
     mesh = jax.make_mesh((1,), ("data",), (jax.sharding.AxisType.Auto,))
     inside = jax.shard_map(

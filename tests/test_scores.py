@@ -15,7 +15,7 @@ from score_suite import SUITE, Scores, make
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 import jaxmetrics as jm
-from jaxmetrics import histogram
+from jaxmetrics import sweeps
 from jaxmetrics.score_cells import LEVELS, ScoreCells
 
 AREAS = {
@@ -233,7 +233,7 @@ def test_a_table_too_small_for_a_batch_is_filled_in_parts(monkeypatch):
     s = make("a constant", 2**13 + 5)
     metric = jm.AUROC(num_cells=63)
     wanted = jax.jit(metric.update)(metric.init(), **batch_of(s))
-    monkeypatch.setattr(histogram, "WIDE_ROWS", 1000)
+    monkeypatch.setattr(sweeps, "WIDE_ROWS", 1000)
     found = jax.jit(lambda state, batch: metric.update(state, **batch))(
         metric.init(), batch_of(s)
     )
