@@ -18,7 +18,9 @@ from jaxmetrics.numerics import add_counts, add_two_floats, carry, words_to_int
 from jaxmetrics.reduction import AxisName, reduce_over
 from jaxmetrics.state import fingerprint
 
-__all__ = ["Accumulator"]
+__all__ = ["ROLES", "Accumulator", "together"]
+
+ROLES = ("sample_weight", "mask")  # of inputs that say how much a row counts
 
 
 class Accumulator(Metric):
@@ -84,13 +86,13 @@ class Accumulator(Metric):
             raise WrongKind("rows are told apart by a mask, and none is taken.")
 
         def measure_one(i: jax.Array) -> Any:
-            here = masked(inputs.get(name), group == i)
+            here = together("mask", inputs.get(name), group == i)
             return self.measure(**{**inputs, name: here})
 
         return lax.map(measure_one, lax.iota(jnp.int32, groups))
 
     def input_for(self, role: str) -> str | None:
-        """The name of the input that acts as "mask" or "sample_weight", if any does."""
+        """The name of the input that acts as one of `ROLES`, if any does."""
         return role if role in self.inputs else None
 
     @property
@@ -198,11 +200,19 @@ def _add_leaves(a: jax.Array, b: jax.Array) -> jax.Array:
     return add_counts(a, b) if a.dtype == jnp.uint32 else add_two_floats(a, b)
 
 
-def masked(mask: Any, here: jax.Array) -> jax.Array:
-    """Both masks, of which each may cover the leading axes of the other alone."""
-    if mask is None:
-        return here
-    kept = checks.array(mask, "mask")
-    rank = max(kept.ndim, here.ndim)
-    whole = [x.reshape(*x.shape, *[1] * (rank - x.ndim)) for x in (kept, here)]
-    return whole[0] & whole[1]
+def together(name: str, given: Any, own: jax.Array) -> jax.Array:
+    """Two masks, or two weights of each row, multiplied.
+
+    Args:
+      name: What errors call it.
+      given: One of them, if it came. Each may cover the leading axes of the other.
+      own: The other one: boolean, or float32.
+    """
+    if given is None:
+        return own
+    came = checks.array(given, name)
+    if own.dtype != jnp.bool_:
+        came = came.astype(own.dtype)
+    rank = max(came.ndim, own.ndim)
+    came, own = (x.reshape(*x.shape, *[1] * (rank - x.ndim)) for x in (came, own))
+    return came * own

@@ -7,13 +7,11 @@ from typing import Any
 import jax
 
 from jaxmetrics import checks
-from jaxmetrics.accumulator import Accumulator, masked
+from jaxmetrics.accumulator import ROLES, Accumulator, together
 from jaxmetrics.checks import WrongKind
 from jaxmetrics.wrapping import Around, Wrapper
 
 __all__ = ["Computed", "FromFunction"]
-
-ROLES = ("sample_weight", "mask")
 
 
 class FromFunction(Wrapper):
@@ -105,7 +103,7 @@ class FromFunction(Wrapper):
         own = {name: x for name, x in result.items() if name in takes}
         mask = self.input_for("mask") or ""
         if passed.get(mask) is not None and own.get(mask) is not None:
-            own[mask] = masked(passed[mask], checks.array(own[mask], mask))
+            own[mask] = together(mask, passed[mask], checks.array(own[mask], mask))
         return {**passed, **own}
 
     def measure(self, *args: Any, **kwargs: Any) -> Any:

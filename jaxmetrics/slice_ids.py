@@ -10,7 +10,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from jaxmetrics import checks
-from jaxmetrics.accumulator import Accumulator, masked
+from jaxmetrics.accumulator import ROLES, Accumulator, together
 from jaxmetrics.checks import Mismatch, WrongKind
 from jaxmetrics.histogram import Rows, tally
 from jaxmetrics.lanes import as_rows
@@ -18,7 +18,6 @@ from jaxmetrics.lanes import as_rows
 __all__ = [
     "IDS",
     "NONE",
-    "ROLES",
     "ZERO",
     "checked_ids",
     "inside",
@@ -29,7 +28,6 @@ __all__ = [
 ]
 
 IDS = "slice_ids"
-ROLES = ("mask", "sample_weight")
 ZERO, NONE = np.int32(0), np.int32(-1)
 
 
@@ -102,7 +100,7 @@ def present(
                 f"of {IDS}; got {role} {entries.shape} and {IDS} {ids.shape}."
             )
         entries = entries if entries.dtype == jnp.bool_ else entries != 0
-        found = entries if found is None else masked(found, entries)
+        found = entries if found is None else together(role, found, entries)
     if found is None:
         return None
     here = jnp.any(found, axis=tuple(range(1, found.ndim)))

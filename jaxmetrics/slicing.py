@@ -21,7 +21,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from jaxmetrics import checks
-from jaxmetrics.accumulator import Accumulator, masked
+from jaxmetrics.accumulator import ROLES, Accumulator, together
 from jaxmetrics.checks import Mismatch, WrongKind
 from jaxmetrics.metric import Metric, by_key
 from jaxmetrics.numerics import (
@@ -36,7 +36,6 @@ from jaxmetrics.reduction import AxisName, reduce_over
 from jaxmetrics.slice_ids import (
     IDS,
     NONE,
-    ROLES,
     ZERO,
     checked_ids,
     inside,
@@ -130,7 +129,7 @@ class BySlice(Wrapper):
         if ids.dtype == jnp.bool_:
 
             def of_slice(member: jax.Array) -> Any:
-                here = masked(inputs.get(name), member)
+                here = together("mask", inputs.get(name), member)
                 return self.inner.measure(**{**inputs, name: here})
 
             return lax.map(of_slice, ids.T)
@@ -294,8 +293,8 @@ class Sliced(Around):
     def _rows(self) -> Accumulator:
         """What counts the rows, under the names of the metric's inputs."""
         owner = self.metric.accumulator
-        names = tuple((role, owner.parts[0].input_for(role)) for role in ROLES)
-        names = tuple((role, name) for role, name in names if role != name)
+        named = ((role, owner.parts[0].input_for(role)) for role in sorted(ROLES))
+        names = tuple((role, name) for role, name in named if role != name)
         rows = RowsBySlice(self.num_slices)
         return Renamed(rows, names) if names else rows
 

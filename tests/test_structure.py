@@ -22,6 +22,7 @@ FLOORS = [
     "groups",
     "binary metric+accumulator+wrapping+algebra+computed",
     "lockstep slice_ids stacks",
+    "replicates",
     "counts sample scores",
     "grids ratios",
     "aggregation areas auc best_points confusion curves exact"
@@ -32,7 +33,7 @@ FLOORS = [
     "evaluation",
 ]
 LEVELS = {r: i for i, f in enumerate(FLOORS) for r in f.replace("+", " ").split()}
-FAMILIES, COMBINATORS = (8, 9, 10), 11
+FAMILIES, COMBINATORS = (9, 10, 11), 12
 
 
 def rooms_used(path: Path) -> set[str]:
