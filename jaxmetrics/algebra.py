@@ -1,8 +1,8 @@
-"""Metrics made of metrics: functions, arithmetic, and inputs by other names.
+"""Metrics made of metrics: functions of one or several, and arithmetic.
 
-The upper half of the contract's room: `Metric.map`, `Metric.with_inputs` and the
-operators make these. They know only the contract, so they work on any metric, and
-operands that read the same accumulator go on reading one state.
+`Metric.map`, the operators and the functions below make these. They know only the
+contract, so they work on any metric, and operands that read the same accumulator go on
+reading one state.
 """
 
 import abc
@@ -20,9 +20,10 @@ from jaxmetrics.accumulator import Accumulator
 from jaxmetrics.checks import WrongKind
 from jaxmetrics.metric import Metric, by_key
 from jaxmetrics.numerics import divide, float_dtype
-from jaxmetrics.wrapping import Joint, Renamed, Through, inner_data, wrapped
+from jaxmetrics.renaming import rename_each
+from jaxmetrics.wrapping import Joint, Through
 
-__all__ = ["Arithmetic", "Mapped", "Named", "Wired", "apply", "harmonic_mean", "where"]
+__all__ = ["Arithmetic", "Mapped", "apply", "harmonic_mean", "where"]
 
 
 class Mapped(Through):
@@ -40,101 +41,9 @@ class Mapped(Through):
         """The function of the inner value."""
         return self.function(self.metric.answer(data))
 
-    def with_inputs(self, **names: str | None) -> Metric:
+    def with_inputs(self, **names: str | None) -> "Mapped":
         """The same function of the renamed metric."""
         return Mapped(self.metric.with_inputs(**names), self.function)
-
-
-class Named(Through):
-    """A metric under another name."""
-
-    name: Any
-
-    def checked(self) -> dict[str, Any]:
-        """Checks the name."""
-        if not isinstance(self.name, str) or not self.name:
-            raise WrongKind(f"a name must be a string; got {self.name!r}.")
-        return super().checked()
-
-    @property
-    def label(self) -> str:
-        """The name."""
-        return str(self.name)
-
-    def read(self, data: Any) -> Any:
-        """The metric's value."""
-        return self.metric.read(data)
-
-    def answer(self, data: Any) -> Any:
-        """The metric's answer."""
-        return self.metric.answer(data)
-
-    def with_inputs(self, **names: str | None) -> Metric:
-        """The renamed metric, under this name."""
-        return Named(self.metric.with_inputs(**names), self.name)
-
-
-class Wired(Metric):
-    """A metric whose inputs go by other names."""
-
-    metric: Metric
-    names: tuple[tuple[str, str | None], ...]
-
-    def checked(self) -> dict[str, Any]:
-        """Checks that the metric takes what is renamed."""
-        with checks.naming(self.metric.label, keep=True):
-            takes = self.metric.accumulator.inputs
-            for name, _ in self.names:
-                if name not in takes:
-                    raise WrongKind(
-                        f"there is no input {name!r}; the inputs are {list(takes)}."
-                    )
-            _ = self.accumulator
-        return {}
-
-    @property
-    def label(self) -> str:
-        """The inner metric's."""
-        return self.metric.label
-
-    @property
-    def accumulator(self) -> Accumulator:
-        """The inner metric's, under the new names."""
-        return wrapped(self.metric.accumulator, self._renamed)
-
-    def _renamed(self, part: Accumulator) -> Accumulator:
-        own = tuple(
-            (name, source) for name, source in self.names if name in part.inputs
-        )
-        return Renamed(part, own) if own else part
-
-    @property
-    def refused(self) -> frozenset[str]:
-        """As the inner metric, of the inputs by the new names."""
-        names = dict(self.names)
-        found = (names.get(name, name) for name in self.metric.refused)
-        return frozenset(name for name in found if name is not None)
-
-    def admit(self, inputs: Mapping[str, Any]) -> None:
-        """As the inner metric, of the inputs by its own names."""
-        renamed = {
-            name: inputs[source]
-            for name, source in self.names
-            if source is not None and source in inputs
-        }
-        self.metric.admit(dict(inputs) | renamed)
-
-    def _inner(self, data: Any) -> Any:
-        owner, parts = self.metric.accumulator, by_key(self.accumulator, data)
-        return inner_data(owner, self._renamed, parts, lambda _, own: own)
-
-    def read(self, data: Any) -> Any:
-        """The inner value."""
-        return self.metric.read(self._inner(data))
-
-    def answer(self, data: Any) -> Any:
-        """The inner answer."""
-        return self.metric.answer(self._inner(data))
 
 
 _OPERATIONS: Mapping[str, Callable[[Any, Any], Any]] = MappingProxyType(
@@ -236,7 +145,7 @@ class Arithmetic(OfSeveral):
             )
         return True
 
-    def with_inputs(self, **names: str | None) -> Metric:
+    def with_inputs(self, **names: str | None) -> "Arithmetic":
         """The same operation on renamed operands."""
         return Arithmetic(
             self.operation, *rename_each(self.operands, names, self.label)
@@ -276,7 +185,7 @@ class Applied(OfSeveral):
         """The function."""
         return self.function(*values)
 
-    def with_inputs(self, **names: str | None) -> Metric:
+    def with_inputs(self, **names: str | None) -> "Applied":
         """The same function of renamed metrics."""
         return Applied(self.function, rename_each(self.metrics, names, self.label))
 
@@ -375,23 +284,6 @@ def _as_float(metric: Metric, value: Any) -> jax.Array:
             f"{metric.label} has several results; pick one with map before arithmetic."
         )
     return jnp.asarray(value).astype(jnp.result_type(value, float_dtype()))
-
-
-def rename_each(
-    metrics: tuple[Any, ...], names: Mapping[str, str | None], label: str
-) -> tuple[Any, ...]:
-    """Renames in each metric the inputs that it takes; one must take each name."""
-    takes = [m.accumulator.inputs if isinstance(m, Metric) else {} for m in metrics]
-    for name in names:
-        if not any(name in inputs for inputs in takes):
-            error = WrongKind(f"there is no input {name!r} to rename.")
-            error.name = label
-            raise error
-    renamed = []
-    for metric, inputs in zip(metrics, takes, strict=True):
-        own = {name: source for name, source in names.items() if name in inputs}
-        renamed.append(metric.with_inputs(**own) if own else metric)
-    return tuple(renamed)
 
 
 def arithmetic(operation: str, left: Any, right: Any) -> Metric:

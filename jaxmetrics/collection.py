@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxmetrics import checks
-from jaxmetrics.algebra import rename_each
 from jaxmetrics.checks import Mismatch, Refusal, WrongKind
 from jaxmetrics.metric import Metric, Validity
+from jaxmetrics.renaming import rename_each
 from jaxmetrics.state import State
 from jaxmetrics.wrapping import Joint
 
@@ -116,7 +116,7 @@ class Collection(Metric, own_init=True):
         """The same metrics, reading the same states, under another prefix."""
         return Collection(dict(self.members), prefix=prefix)
 
-    def with_inputs(self, **names: str | None) -> Metric:
+    def with_inputs(self, **names: str | None) -> "Collection":
         """The same metrics with inputs renamed in each that takes them."""
         metrics = tuple(metric for _, metric in self.members)
         renamed = rename_each(metrics, names, self.label)

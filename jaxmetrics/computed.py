@@ -9,7 +9,9 @@ import jax
 from jaxmetrics import checks
 from jaxmetrics.accumulator import ROLES, Accumulator, together
 from jaxmetrics.checks import WrongKind
-from jaxmetrics.wrapping import Around, Wrapper
+from jaxmetrics.metric import Metric
+from jaxmetrics.renaming import StandIn
+from jaxmetrics.wrapping import Wrapper
 
 __all__ = ["Computed", "FromFunction"]
 
@@ -123,10 +125,14 @@ class FromFunction(Wrapper):
         return self.inner.decayed(data, factor)
 
 
-class Computed(Around):
+class Computed(StandIn):
     """A metric of what a function makes of the batch; see `Metric.of`."""
 
     function: Callable[..., Any]
+
+    def around(self, metric: Metric) -> Metric:
+        """The other metric of what the function makes."""
+        return metric.of(self.function)
 
     def wrap(self, part: Accumulator) -> FromFunction:
         """It, behind the function."""
@@ -147,16 +153,3 @@ class Computed(Around):
                 )
             made |= behind.completed(result, inputs)
         self.metric.admit(made)
-
-    @property
-    def label(self) -> str:
-        """The metric's."""
-        return self.metric.label
-
-    def read(self, data: Any) -> Any:
-        """The metric's value."""
-        return self.metric.read(self.inner(data, lambda _, own: own))
-
-    def answer(self, data: Any) -> Any:
-        """The metric's answer."""
-        return self.metric.answer(self.inner(data, lambda _, own: own))

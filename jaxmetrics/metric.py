@@ -8,7 +8,7 @@ A metric is a frozen value of options with five pure functions: `init`, `update`
   are equal by value read the same state.
 
 The rest are metrics made of metrics: `Mapped`, `Arithmetic`, `Wired`. They know only
-the contract.
+the contract. What stands for a metric under other names is typed as that metric.
 """
 
 import abc
@@ -16,7 +16,7 @@ import functools
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -231,8 +231,10 @@ class Metric(Frozen):
 
         return Mapped(self, function)
 
-    def with_inputs(self, **names: str | None) -> "Metric":
+    def with_inputs(self, **names: str | None) -> Self:
         """The same metric under other input names, for `Collection` and its like.
+
+        It has all read-outs of this one, such as `Sliced.gap` and `AUROC.interval`.
 
         Args:
           **names: For each of the metric's inputs the name it is passed by; None
@@ -244,11 +246,11 @@ class Metric(Frozen):
           >>> print(loss(loss=[1.0, 3.0]))
           2.0
         """
-        from jaxmetrics.algebra import Wired
+        from jaxmetrics.renaming import Wired
 
-        return Wired(self, tuple(sorted(names.items())))
+        return Wired(self, tuple(sorted(names.items())))  # type: ignore[return-value]
 
-    def named(self, name: str) -> "Metric":
+    def named(self, name: str) -> Self:
         """The same metric, over the same state, under a name in errors and labels.
 
         For heads and tasks, whose metrics would otherwise be told apart by their
@@ -262,11 +264,11 @@ class Metric(Frozen):
           >>> print(toxic.label)
           toxic recall
         """
-        from jaxmetrics.algebra import Named
+        from jaxmetrics.renaming import Named
 
-        return Named(self, name)
+        return Named(self, name)  # type: ignore[return-value]  # a stand-in
 
-    def of(self, function: Callable[..., Any]) -> "Metric":
+    def of(self, function: Callable[..., Any]) -> Self:
         """The same metric of what a function makes of the batch.
 
         Args:
@@ -286,7 +288,7 @@ class Metric(Frozen):
         """
         from jaxmetrics.computed import Computed
 
-        return Computed(self, function)
+        return Computed(self, function)  # type: ignore[return-value]  # a stand-in
 
     def __add__(self, other: Any) -> "Metric":
         return _arithmetic("+", self, other)

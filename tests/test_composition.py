@@ -457,3 +457,127 @@ def test_a_named_metric_is_the_same_under_another_name():
         toxic(y_true=np.ones(3), toxic=np.ones(4))
     with pytest.raises(TypeError, match="a name must be a string; got 3"):
         plain.named(3)
+
+
+# --- what stands for a metric --------------------------------------------------------
+
+
+def flipped(y_true, scores):
+    """Scores of the other class."""
+    return {"y_true": y_true, "y_pred": 1 - scores}
+
+
+GROUP = RANDOM.integers(0, 4, ROWS).astype(np.int32)
+TWO = np.stack([BATCH["y_pred"], np.flip(BATCH["y_pred"])])
+FLIPPED = {"y_pred": ("scores", 1 - BATCH["y_pred"])}
+SHARE, AREA = jm.Precision(), jm.AUROC(num_cells=63)
+# A metric; what stands for it; inputs, each with its new name; what both read out.
+STAND_INS = {
+    "sliced": (
+        jm.Sliced(jm.Recall(), 3, minimum_count=1),
+        lambda x: x.with_inputs(slice_ids="region", y_pred="scores"),
+        {"slice_ids": ("region", GROUP), "y_pred": ("scores", BATCH["y_pred"])},
+        lambda x, state: (
+            [x.gap().compute(state), x.ratio().compute(state)],
+            [x.worst(mode="min").compute(state), x.worst_slice().compute(state)],
+            [x.outside(state), x.outside(state=state) + x.minimum_count],
+        ),
+    ),
+    "bootstrap": (
+        jm.Bootstrap(SHARE, 8, weighted=True),
+        lambda x: x.with_inputs(row_ids="users"),
+        {"row_ids": ("users", np.arange(ROWS, dtype=np.int32))},
+        lambda x, state: (x.p_value(0.25).compute(state), x.replicates_of(state)),
+    ),
+    "repeated": (
+        jm.Repeated(SHARE, 2, over="y_pred"),
+        lambda x: x.with_inputs(y_pred="models").named("models"),
+        {"y_pred": ("models", TWO)},
+        lambda x, state: x.difference().compute(state),
+    ),
+    "every": (
+        jm.Every(SHARE, 1),
+        lambda x: x.named("share").with_inputs(y_pred="scores"),
+        {"y_pred": ("scores", BATCH["y_pred"])},
+        lambda x, state: x.is_new(state),
+    ),
+    "best": (
+        jm.BestSoFar(jm.Sliced(SHARE, 3).gap(), "min"),
+        lambda x: x.with_inputs(slice_ids="region"),
+        {"slice_ids": ("region", GROUP)},
+        lambda x, state: x.mode == "min",
+    ),
+    "area": (
+        AREA,
+        lambda x: x.of(flipped),
+        FLIPPED,
+        lambda x, state: (x.error_bound(state), x.interval(state, confidence=0.5)),
+    ),
+    "share": (
+        SHARE,
+        lambda x: x.with_inputs(y_pred="scores", sample_weight=None),
+        {"y_pred": ("scores", BATCH["y_pred"])},
+        lambda x, state: x.interval(state),
+    ),
+    "point": (
+        jm.PrecisionAtRecall(0.5, num_thresholds=9),
+        lambda x: x.with_inputs(y_pred="scores").named("point"),
+        {"y_pred": ("scores", BATCH["y_pred"])},
+        lambda x, state: x.operating_threshold.compute(state),
+    ),
+    "collection": (
+        jm.Collection(a=SHARE, b=AREA),
+        lambda x: x.of(flipped).named("both"),
+        FLIPPED,
+        lambda x, state: AREA.error_bound(x.member_state(state, "b")),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", STAND_INS)
+def test_what_stands_for_a_metric_has_all_that_it_reads_out(name):
+    """Renamed, under another name, or of a function: the same to the bit."""
+    metric, stand, inputs, read = STAND_INS[name]
+    other = stand(metric)
+    batch = {"y_true": BATCH["y_true"], "y_pred": BATCH["y_pred"]}
+    plain = batch | {name: x for name, (_, x) in inputs.items()}
+    renamed = {name: x for name, x in batch.items() if name not in inputs}
+    renamed |= dict(inputs.values())
+    if inputs is FLIPPED:
+        renamed["scores"] = BATCH["y_pred"]
+
+    @jax.jit
+    def run(plain, renamed):
+        states = (
+            metric.update(metric.init(), **plain),
+            other.update(other.init(), **renamed),
+        )
+        return [
+            (x.compute(state), read(x, state))
+            for x, state in zip((metric, other), states, strict=True)
+        ]
+
+    jax.tree.map(np.testing.assert_array_equal, *run(plain, renamed))
+
+
+def test_a_read_out_of_what_was_renamed_is_the_renamed_read_out():
+    """So both orders share one state in a Collection, and one trace."""
+    sliced, names = jm.Sliced(jm.Recall(), 3), {"slice_ids": "region"}
+    renamed = sliced.with_inputs(**names)
+    assert renamed.gap() == sliced.gap().with_inputs(**names)
+    assert renamed.gap().accumulator == renamed.accumulator
+    assert renamed.gap().label == "Sliced(Recall).gap"
+    assert sliced.named("by region").worst() == sliced.worst().named("by region")
+    assert sliced.of(error).gap() == sliced.gap().of(error)
+
+
+def test_what_a_metric_does_not_have_its_stand_in_has_not_either():
+    """Nor does it take the state of the metric that it stands for."""
+    metric = jm.Sliced(jm.Recall(), 3)
+    renamed = metric.with_inputs(slice_ids="region")
+    with pytest.raises(AttributeError, match="Sliced has no attribute 'p_value'"):
+        renamed.p_value()
+    with pytest.raises(AttributeError, match=r"state = metric\.init\(\)"):
+        renamed.reset_state()
+    with pytest.raises(ValueError, match=r"Sliced\(Recall\): this state belongs to"):
+        renamed.outside(metric.init())
