@@ -116,7 +116,11 @@ class Metric(Frozen):
             return State(owner.extend(state.data, *args, **kwargs), owner)
 
     def merge(self, state: State, other: State) -> State:
-        """The state that has seen what both have; associative, `init()` is neutral."""
+        """The state that has seen what both have; associative, `init()` is neutral.
+
+        Of many: `functools.reduce(jax.jit(metric.merge), states, metric.init())`, which
+        compiles once and holds two states at a time.
+        """
         with checks.naming(self.label):
             self._check(state)
             self._check(other)

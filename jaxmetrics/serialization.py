@@ -1,7 +1,8 @@
 """States as bytes: for files, for other jobs and for later runs.
 
     Path("state").write_bytes(jm.to_bytes(metric, state))
-    state = metric.merge(state, jm.from_bytes(metric, Path("state").read_bytes()))
+    states = (jm.from_bytes(metric, path.read_bytes()) for path in paths)
+    state = functools.reduce(jax.jit(metric.merge), states)
 
 Format 1, all numbers little-endian:
 

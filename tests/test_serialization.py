@@ -1,5 +1,6 @@
 """States as bytes: every kind of state, and every way in which bytes can be wrong."""
 
+import functools
 import json
 import os
 import pickle
@@ -132,6 +133,24 @@ def test_read_outs_of_one_accumulator_read_each_others_bytes() -> None:
     one, other = jm.Collection(a=METRIC), jm.Collection({"b": METRIC, "c": recall})
     data = jm.to_bytes(one, one.update(one.init(), **BINARY[0]))
     assert other.compute(jm.from_bytes(other, data))["b"] == METRIC.compute(STATE)
+
+
+def test_the_files_of_many_jobs_merge_one_after_the_other() -> None:
+    """By what the documents say, which compiles once; of no files it is `init()`."""
+    traces: list[None] = []
+
+    def merge(state: jm.State, other: jm.State) -> jm.State:
+        traces.append(None)
+        return METRIC.merge(state, other)
+
+    for number in (5, 0):
+        states = (jm.from_bytes(METRIC, DATA) for _ in range(number))
+        merged = functools.reduce(jax.jit(merge), states, METRIC.init())
+        again = METRIC.init()
+        for _ in range(number):
+            again = METRIC.update(again, **BINARY[0])
+        assert bits(merged) == bits(again)
+    assert len(traces) == 1
 
 
 def test_a_state_that_was_read_may_be_donated() -> None:
