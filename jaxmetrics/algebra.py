@@ -46,12 +46,20 @@ class Mapped(Through):
         return Mapped(self.metric.with_inputs(**names), self.function)
 
 
+def _quotient(a: Any, b: Any, zero_division: float = 0.0) -> jax.Array:
+    """As `divide`, and by infinity 0: what a metric computes says if it overflowed."""
+    infinite = jnp.isinf(b)
+    finite = jnp.where(infinite, jnp.ones_like(b), b)
+    by_infinity = a / jnp.where(infinite, b, jnp.ones_like(b))
+    return jnp.where(infinite, by_infinity, divide(a, finite, zero_division))
+
+
 _OPERATIONS: Mapping[str, Callable[[Any, Any], Any]] = MappingProxyType(
     {
         "+": lambda a, b: a + b,
         "-": lambda a, b: a - b,
         "*": lambda a, b: a * b,
-        "/": divide,
+        "/": _quotient,
         "**": lambda a, b: a**b,
         "<": lambda a, b: a < b,
         "<=": lambda a, b: a <= b,
@@ -100,7 +108,7 @@ class OfSeveral(Metric):
         """The function of the operands' values."""
         parts = by_key(self.accumulator, data)
         values = [
-            _as_float(x, x.answer(x.accumulator.assemble(parts)))
+            _single(x, x.answer(x.accumulator.assemble(parts)))
             if isinstance(x, Metric)
             else x
             for x in self.operands
@@ -111,8 +119,10 @@ class OfSeveral(Metric):
 class Arithmetic(OfSeveral):
     """Two metrics, or a metric and a number, joined by an operation.
 
-    A ratio with a zero denominator is 0, as everywhere in the library. A comparison is
-    boolean, and says nothing once bad values have come.
+    By 0 a ratio is 0, as everywhere in the library, and by an infinite value as IEEE
+    754 has it. Booleans count as 0 and 1. Integers compare as integers; to the other
+    operations, in which they would wrap, they are floats. A comparison is boolean, and
+    says nothing once bad values have come.
     """
 
     operation: str
@@ -134,7 +144,8 @@ class Arithmetic(OfSeveral):
 
     def of_values(self, *values: Any) -> Any:
         """The operation."""
-        return _OPERATIONS[self.operation](*values)
+        integers = _as_integers(*values) if self.operation[0] in "<>" else None
+        return _OPERATIONS[self.operation](*integers or map(_as_float, values))
 
     def __bool__(self) -> bool:
         """Refuses to be a condition, which it is only once there is a state."""
@@ -182,8 +193,10 @@ class Applied(OfSeveral):
         return self.metrics
 
     def of_values(self, *values: Any) -> Any:
-        """The function."""
-        return self.function(*values)
+        """The function; booleans stay what they are."""
+        conditions = [jnp.result_type(x) == jnp.bool_ for x in values]
+        pairs = zip(values, conditions, strict=True)
+        return self.function(*(x if kept else _as_float(x) for x, kept in pairs))
 
     def with_inputs(self, **names: str | None) -> "Applied":
         """The same function of renamed metrics."""
@@ -231,10 +244,11 @@ def harmonic_mean(*metrics: Metric | float) -> Metric:
 
 
 def _harmonic_mean(*values: Any) -> jax.Array:
-    inverses = [divide(1.0, x, jnp.inf) for x in values]
+    inverses = [_quotient(1.0, x, jnp.inf) for x in values]
     total = functools.reduce(jnp.add, inverses)
     some = jnp.isinf(total)  # a value of 0
-    mean = divide(float(len(values)), jnp.where(some, jnp.ones_like(total), total))
+    finite = jnp.where(some, jnp.ones_like(total), total)
+    mean = divide(float(len(values)), finite, jnp.inf)  # all values are infinite
     return jnp.where(some, jnp.zeros_like(mean), mean)
 
 
@@ -275,15 +289,33 @@ def _operand(x: Any) -> Any:
     return float(x) if number else x
 
 
-def _as_float(metric: Metric, value: Any) -> jax.Array:
-    """An operand's value; integers as floats, because they would wrap."""
-    if getattr(value, "dtype", None) == jnp.bool_:
-        return jnp.asarray(value)
+def _single(metric: Metric, value: Any) -> jax.Array:
+    """An operand's value."""
     if isinstance(value, dict | tuple):
         raise WrongKind(
             f"{metric.label} has several results; pick one with map before arithmetic."
         )
-    return jnp.asarray(value).astype(jnp.result_type(value, float_dtype()))
+    return jnp.asarray(value)
+
+
+def _as_float(x: Any) -> Any:
+    """A number as it is; an array in the default float dtype, the widest that is."""
+    return x if isinstance(x, float) else x.astype(float_dtype())
+
+
+def _as_integers(a: Any, b: Any) -> list[jax.Array] | None:
+    """Both as integers of one dtype, if they are integers and there is one."""
+    dtypes = [x.dtype for x in (a, b) if not isinstance(x, float)]
+    if any(dtype.kind not in "iu" for dtype in dtypes):
+        return None
+    dtype = np.result_type(*dtypes)  # signed and unsigned ones need a wider one
+    ends = np.iinfo(dtype)
+    numbers = [x for x in (a, b) if isinstance(x, float)]
+    whole = all(x.is_integer() and ends.min <= x <= ends.max for x in numbers)
+    if not whole or dtype != jax.dtypes.canonicalize_dtype(dtype):
+        return None
+    a, b = (int(x) if isinstance(x, float) else x for x in (a, b))
+    return [jnp.asarray(a, dtype), jnp.asarray(b, dtype)]
 
 
 def arithmetic(operation: str, left: Any, right: Any) -> Metric:

@@ -276,7 +276,8 @@ def divide(
 
     Returns:
       The ratio in the default float dtype, never an exception and never an infinity
-      that comes from a division by zero. NaN where an operand is NaN.
+      that comes from a division by zero. NaN where an operand is NaN, and where the
+      denominator is infinite: a sum that overflowed.
 
     Example:
       >>> import jaxmetrics as jm

@@ -100,6 +100,70 @@ def test_the_undefined_and_the_bad_are_never_hidden():
         assert np.isnan(found[name]), name
 
 
+def test_by_infinity_a_ratio_is_what_ieee_754_has():
+    """And by 0 it is 0; a mean of infinite values is infinite."""
+    one, other = (jm.Sum().with_inputs(values=name) for name in ("one", "other"))
+    inf = float("inf")
+    metrics = jm.Collection(
+        ratio=one / other,
+        by=one / inf,
+        over=2 / other,
+        mean=jm.harmonic_mean(one, other),
+    )
+    cases = {
+        (2, 4): (0.5, 0, 0.5, 8 / 3),
+        (2, inf): (0, 0, 0, 4),
+        (2, -inf): (0, 0, 0, 4),
+        (inf, 4): (inf, NAN, 0.5, 8),
+        (inf, inf): (NAN, NAN, 0, inf),
+        (2, 0): (0, 0, 0, 0),
+        (0, 0): (0, 0, 0, 0),
+    }
+    for values, wanted in cases.items():
+        a, b = np.float32(values)
+        found = value(metrics, {"one": a, "other": b})
+        for name, x in zip(("ratio", "by", "over", "mean"), wanted, strict=True):
+            np.testing.assert_allclose(found[name], x, rtol=1e-6, err_msg=f"{values}")
+
+
+def many(n):
+    """2^24 and some: the first that float32 does not have."""
+    return n + jnp.asarray(2**24, n.dtype)
+
+
+@pytest.mark.parametrize("promotion", ["standard", "strict"])
+@pytest.mark.parametrize("dtype", ["int32", "uint32"])
+def test_integers_compare_to_the_last_digit(dtype, promotion):
+    """With each other and with whole numbers; with all else as floats."""
+    one, three = (
+        jm.Count(dtype=dtype).with_inputs(values=x).map(many) for x in ("one", "three")
+    )
+    negative = jm.Count(dtype="int32").map(jnp.negative)
+    metrics = jm.Collection(
+        less=one < three,
+        least=three <= one,
+        more=one > three,
+        most=one >= three,
+        above=one > 2**24,
+        exactly=one >= 2**24 + 1,
+        beyond=one >= 2**24 + 2,
+        huge=one < 1e30,
+        infinite=one < float("inf"),
+        below=three > -1,
+        half=jm.Count(dtype=dtype).with_inputs(values="three") > 2.5,
+        mixed=negative.with_inputs(values="three") < one,
+        share=jm.Count(dtype=dtype).with_inputs(values="one") > jm.Mean(),
+        conditions=(one < three) + (one > 3.5) * jm.Mean(),
+        bfloat=jm.Mean(dtype="bfloat16") >= one,
+    )
+    batch = {"one": np.ones(1), "three": np.ones(3), "values": np.full(2, 0.5)}
+    with jax.numpy_dtype_promotion(promotion):
+        found = {name: float(x) for name, x in value(metrics, batch).items()}
+    false = {"least", "more", "most", "beyond", "bfloat"}
+    wanted = {name: float(name not in false) for name in metrics}
+    assert found == wanted | {"conditions": 1.5}
+
+
 def test_comparisons_are_values_and_no_conditions():
     """Equal when rebuilt, and refused where Python would ask for a truth."""
     assert (jm.Recall() > 0.5) == (jm.Recall() > 0.5) != (jm.Recall() >= 0.5)
