@@ -29,7 +29,7 @@ from jaxmetrics import checks
 from jaxmetrics.checks import Mismatch, WrongKind
 from jaxmetrics.hosts import pad_batch
 from jaxmetrics.metric import Metric
-from jaxmetrics.serialization import from_bytes, to_bytes
+from jaxmetrics.serialization import packed, unpacked
 from jaxmetrics.state import State
 
 try:
@@ -130,7 +130,7 @@ class Partial:
 
     def to_bytes(self) -> bytes:
         """The bytes of its state, all rows included."""
-        return to_bytes(self.plan.metric, self.flush())
+        return packed(self.plan.metric, self.flush())
 
     def add(self, elements: list[Any], rows: int) -> None:
         """Takes elements, and updates the state when there are rows enough."""
@@ -195,7 +195,7 @@ def _opened(plan: Plan, accumulator: "Partial | bytes") -> Partial:
     """An accumulator that takes rows, out of one that was sent, if it is."""
     if isinstance(accumulator, Partial):
         return accumulator
-    return Partial(plan, from_bytes(plan.metric, accumulator))
+    return Partial(plan, unpacked(plan.metric, accumulator))
 
 
 def _require_masks(metric: Any) -> None:

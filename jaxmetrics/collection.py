@@ -88,10 +88,8 @@ class Collection(Metric, own_init=True):
     def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
         return _rebuild, (dict(self.members), self.prefix)
 
-    def __repr__(self) -> str:
-        shown = [f"{name}={metric!r}" for name, metric in self.members]
-        shown += [f"prefix={self.prefix!r}"] * bool(self.prefix)
-        return f"Collection({', '.join(shown)})"
+    def _shown(self) -> list[tuple[str, Any]]:
+        return [*self.members, *[("prefix", self.prefix)] * bool(self.prefix)]
 
     def __getitem__(self, name: str) -> Metric:
         for member, metric in self.members:

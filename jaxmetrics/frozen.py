@@ -5,7 +5,6 @@ cannot be forgotten: a subclass that kept its parent's `__eq__` would let `jit` 
 the wrong program.
 """
 
-import abc
 import dataclasses
 import functools
 import inspect
@@ -17,6 +16,7 @@ import numpy as np
 
 from jaxmetrics import checks
 from jaxmetrics.checks import WrongKind
+from jaxmetrics.names import Shown
 
 __all__ = ["Frozen"]
 
@@ -26,7 +26,7 @@ __all__ = ["Frozen"]
     eq_default=False,
     field_specifiers=(dataclasses.field,),
 )
-class Frozen(abc.ABC):  # noqa: B024  # what is abstract comes with its subclasses
+class Frozen(Shown):
     """A frozen, hashable value of annotated options; equal by type and options.
 
     Static under `jax.jit`: equal values share one trace, however often they are
@@ -91,16 +91,16 @@ class Frozen(abc.ABC):  # noqa: B024  # what is abstract comes with its subclass
     def __hash__(self) -> int:
         return self._hash
 
-    def __repr__(self) -> str:
+    def _shown(self) -> list[tuple[str, Any]]:
+        """The options that are not what they are unless given."""
         defaults = {f.name: f.default for f in _fields(self)}
-        shown = [
-            f"{name}={_named(value)}"
+        return [
+            (name, value)
             for name, value in self._options()
             if not (
                 type(value) is type(defaults[name]) and (value,) == (defaults[name],)
             )
         ]
-        return f"{type(self).__name__}({', '.join(shown)})"
 
     def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
         return _rebuild, (type(self), dict(self._options()))
@@ -161,14 +161,3 @@ def _require_hashable(name: str, value: Any) -> None:
             f"the option {name} must be hashable (numbers, strings, tuples, metrics, "
             f"functions); got {type(value).__name__}."
         ) from None
-
-
-def _named(value: Any) -> str:
-    """A repr that is the same in every process: functions by name."""
-    if isinstance(value, functools.partial):
-        named = [f"{name}={_named(x)}" for name, x in sorted(value.keywords.items())]
-        shown = [_named(value.func), *map(_named, value.args), *named]
-        return f"functools.partial({', '.join(shown)})"
-    if callable(value) and hasattr(value, "__qualname__"):
-        return f"{value.__module__}.{value.__qualname__}"
-    return repr(value)

@@ -280,7 +280,8 @@ class Metric(Frozen):
             inputs by name, or its one required input. Its parameters become the inputs
             of the metric; `sample_weight` and `mask` reach the metric as they are,
             unless the function takes them. What it returns replaces a weight, and a
-            mask of its own joins the one that was passed.
+            mask of its own joins the one that was passed. States know it by its name,
+            so a lambda is for those that are not written to files.
 
         Example:
           >>> import jax.numpy as jnp

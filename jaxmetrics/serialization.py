@@ -32,9 +32,10 @@ from jaxmetrics import checks
 from jaxmetrics.accumulator import Accumulator
 from jaxmetrics.checks import Mismatch, WrongKind
 from jaxmetrics.metric import Metric
+from jaxmetrics.names import without_name
 from jaxmetrics.state import State, check_owner, check_template
 
-__all__ = ["from_bytes", "to_bytes"]
+__all__ = ["from_bytes", "packed", "to_bytes", "unpacked"]
 
 MAGIC = b"\x93JMSTATE"
 FORMAT = 1
@@ -67,7 +68,8 @@ def to_bytes(metric: Metric, state: State) -> bytes:
 
     Raises:
       ValueError: Where the state is another metric's, or spread over processes.
-      TypeError: Where it is traced, or no state.
+      TypeError: Where it is traced, or no state, or where the metric has a function
+        without a name, such as a lambda in `Metric.of`.
 
     Example:
       >>> import jaxmetrics as jm
@@ -78,16 +80,8 @@ def to_bytes(metric: Metric, state: State) -> bytes:
       3.0
     """
     with checks.naming("to_bytes"):
-        for leaf in jax.tree.leaves(state):
-            _require_here(leaf)
-        owner = metric.accumulator
-        check_owner(state, owner)
-        layout = _layout(owner)
-        check_template(state.data, lambda: layout.template.data)
-    planes = [_planes(np.asarray(x)) for x in jax.device_get(jax.tree.leaves(state))]
-    data = PREFIX.pack(MAGIC, FORMAT, len(layout.header)) + layout.header
-    data += zlib.compress(b"".join(planes), 1)
-    return data + SUM.pack(zlib.crc32(data))
+        _require_names(metric.accumulator)
+    return packed(metric, state)
 
 
 def from_bytes(metric: Metric, data: bytes) -> State:
@@ -101,24 +95,30 @@ def from_bytes(metric: Metric, data: bytes) -> State:
     Raises:
       ValueError: Where the bytes are no state, another metric's, of a newer format, cut
         short or changed.
-      TypeError: Where they are no bytes.
+      TypeError: Where they are no bytes, or where the metric has a function without a
+        name.
     """
     with checks.naming("from_bytes"):
-        if not isinstance(data, bytes | bytearray | memoryview):
-            raise WrongKind(
-                f"data must be bytes; got {type(data).__name__}. Read a file with "
-                "Path(...).read_bytes()."
-            )
-        header, body = _split(bytes(data))
-        layout = _layout(metric.accumulator)
-        if header != layout.header:
-            _check_header(header, layout.header)
-        leaves = _arrays(body, layout.arrays)
-    state: State = jax.tree.unflatten(jax.tree.structure(layout.template), leaves)
-    return state
+        _require_names(metric.accumulator)
+    return unpacked(metric, data)
 
 
 # --- what is written -----------------------------------------------------------------
+
+
+def packed(metric: Metric, state: State) -> bytes:
+    """As `to_bytes`, for readers who have the metric itself, whatever it is called."""
+    with checks.naming("to_bytes"):
+        for leaf in jax.tree.leaves(state):
+            _require_here(leaf)
+        owner = metric.accumulator
+        check_owner(state, owner)
+        layout = _layout(owner)
+        check_template(state.data, lambda: layout.template.data)
+    planes = [_planes(np.asarray(x)) for x in jax.device_get(jax.tree.leaves(state))]
+    data = PREFIX.pack(MAGIC, FORMAT, len(layout.header)) + layout.header
+    data += zlib.compress(b"".join(planes), 1)
+    return data + SUM.pack(zlib.crc32(data))
 
 
 @functools.lru_cache(maxsize=1024)
@@ -133,6 +133,16 @@ def _layout(owner: Accumulator) -> Layout:
         ],
     }
     return Layout(template, json.dumps(header, separators=(",", ":")).encode())
+
+
+def _require_names(owner: Accumulator) -> None:
+    """Refuses what other accumulators may be called as well."""
+    for name in without_name(owner):
+        raise WrongKind(
+            f"{name} has no name of its own, so that another job could take its states "
+            "for another's; take a function that a module has, one that captures "
+            "numbers and strings alone, or a frozen dataclass of such."
+        )
 
 
 def _require_here(leaf: Any) -> None:
@@ -156,6 +166,23 @@ def _planes(x: np.ndarray) -> bytes:
 
 
 # --- what is read --------------------------------------------------------------------
+
+
+def unpacked(metric: Metric, data: bytes) -> State:
+    """As `from_bytes`, of what `packed` has written."""
+    with checks.naming("from_bytes"):
+        if not isinstance(data, bytes | bytearray | memoryview):
+            raise WrongKind(
+                f"data must be bytes; got {type(data).__name__}. Read a file with "
+                "Path(...).read_bytes()."
+            )
+        header, body = _split(bytes(data))
+        layout = _layout(metric.accumulator)
+        if header != layout.header:
+            _check_header(header, layout.header)
+        leaves = _arrays(body, layout.arrays)
+    state: State = jax.tree.unflatten(jax.tree.structure(layout.template), leaves)
+    return state
 
 
 def _split(data: bytes) -> tuple[bytes, bytes]:

@@ -94,13 +94,13 @@ def check(elements, transform, predicate, **options):
 @pytest.fixture
 def read(monkeypatch):
     """The states that were sent as bytes, in order."""
-    states, from_bytes = [], room.from_bytes
+    states, unpacked = [], room.unpacked
 
     def noted(metric, data):
-        states.append(from_bytes(metric, data))
+        states.append(unpacked(metric, data))
         return states[-1]
 
-    monkeypatch.setattr(room, "from_bytes", noted)
+    monkeypatch.setattr(room, "unpacked", noted)
     return states
 
 
@@ -276,10 +276,13 @@ def test_no_python_runs_while_beam_encodes():
 def test_a_lambda_goes_where_the_function_of_a_module_goes():
     """Beam pickles the metric with its own pickler, and accumulators have none."""
     halved = jm.AUC(5).map(lambda area: area / 2)
-    combine = MetricCombineFn(halved, batch_size=SIZE)
-    wanted = np.float32(value_of(**COLUMNS)["auc"] / 2)
+    itself = jm.AUC(5).of(lambda y_true, y_pred: {"y_true": y_true, "y_pred": y_pred})
+    metrics = jm.Collection(halved=halved, itself=itself)
+    combine = MetricCombineFn(metrics, batch_size=SIZE)
+    wanted = value_of(**COLUMNS)["auc"]
     transform = beam.CombineGlobally(combine).with_fanout(3)
-    check(ELEMENTS, transform, lambda got: got == [float(wanted)])
+    values = {"halved": float(np.float32(wanted / 2)), "itself": float(wanted)}
+    check(ELEMENTS, transform, lambda got: got == [values])
 
 
 # --- what is refused ------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """States as bytes: every kind of state, and every way in which bytes can be wrong."""
 
+import dataclasses
 import functools
 import json
 import os
@@ -8,12 +9,14 @@ import subprocess
 import sys
 import tracemalloc
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from registry import BINARY, CASES, Case
 
@@ -270,3 +273,160 @@ def test_states_that_cannot_be_written_are_refused() -> None:
         jax.jit(lambda state: jm.to_bytes(METRIC, state))(STATE)
     with pytest.raises(TypeError, match=r"to_bytes: state must be what init\(\)"):
         jm.to_bytes(METRIC, None)  # type: ignore[arg-type]
+
+
+# --- functions by name ---------------------------------------------------------------
+
+
+def error(y_true: Any, y_pred: Any) -> Any:
+    """A function that a module has."""
+    return jnp.abs(y_true - y_pred)
+
+
+def power(exponent: Any) -> Any:
+    """A function that captures what it is given, and has a default."""
+
+    def powered(y_true: Any, y_pred: Any, scale: float = 1.0) -> Any:
+        return scale * jnp.abs(y_true - y_pred) ** exponent
+
+    return powered
+
+
+def scaled(by: Any) -> Any:
+    """A function that differs by its default alone."""
+
+    def times(y_true: Any, y_pred: Any, by: Any = by) -> Any:
+        return by * (y_true - y_pred)
+
+    return times
+
+
+def doubled(function: Any) -> Any:
+    """What a decorator makes: the name is the function's own."""
+
+    @functools.wraps(function)
+    def twice(y_true: Any, y_pred: Any) -> Any:
+        return 2 * function(y_true, y_pred)
+
+    return twice
+
+
+@dataclasses.dataclass(frozen=True)
+class Huber:
+    """A callable value."""
+
+    delta: float
+    inner: Any = error
+
+    def __call__(self, y_true: Any, y_pred: Any) -> Any:
+        """The smaller of two errors."""
+        return jnp.minimum(self.inner(y_true, y_pred), self.delta)
+
+    def method(self, y_true: Any, y_pred: Any) -> Any:
+        """The same as a method."""
+        return self(y_true, y_pred)
+
+
+class Weighing:
+    """A callable object, of which there may be others that print alike."""
+
+    def __call__(self, y_true: Any, y_pred: Any) -> Any:
+        """An error."""
+        return error(y_true, y_pred)
+
+    def __repr__(self) -> str:
+        return "Weighing()"
+
+
+class Plain:
+    """A callable object that prints its address."""
+
+    def __call__(self, y_true: Any, y_pred: Any) -> Any:
+        """An error."""
+        return error(y_true, y_pred)
+
+
+jitted = jax.jit(error)
+compiled = jax.jit(power(2))
+TOLD: dict[str, Callable[[], Any]] = {
+    "module": lambda: error,
+    "library": lambda: optax.squared_error,
+    "square": lambda: power(2),
+    "cube": lambda: power(3),
+    "of a function": lambda: power(error),
+    "default": lambda: scaled(2.0),
+    "another default": lambda: scaled(3.0),
+    "several": lambda: scaled((1.0, "a", None, (True, jnp.float32))),
+    "partial": lambda: functools.partial(error, y_true=1.0),
+    "partial of a closure": lambda: functools.partial(power(2), scale=2.0),
+    "value": lambda: Huber(1.0),
+    "another value": lambda: Huber(2.0),
+    "value of a closure": lambda: Huber(1.0, power(1)),
+    "method": lambda: Huber(1.0).method,
+    "another method": lambda: Huber(2.0).method,
+}
+UNTOLD: dict[str, tuple[Callable[[], Any], str]] = {
+    "lambda": (lambda: lambda y_true, y_pred: y_pred, r"<lambda>"),
+    "array": (lambda: power(jnp.ones(3)), r"power\.<locals>\.powered\(exponent, sc"),
+    "object": (lambda: power(Plain()), r"powered\(exponent, scale\)"),
+    "local": (lambda: power(scaled(1)), r"powered\(exponent, scale\)"),
+    "decorator": (lambda: doubled(error), r"test_serialization\.error"),
+    "vmapped": (lambda: jax.vmap(error), r"test_serialization\.error"),
+    "jitted": (lambda: jitted, r"test_serialization\.error"),
+    "jitted closure": (lambda: compiled, r"powered"),
+    "plain": (Plain, r"<test_serialization\.Plain object>"),
+    "repr": (Weighing, r"Weighing\(\)"),
+    "method": (lambda: Weighing().__call__, r"Weighing\(\)"),
+    "value": (lambda: Huber(1.0, lambda y_true, y_pred: y_pred), r"<lambda>"),
+    "partial": (lambda: functools.partial(jitted, y_true=1.0), r"\.error"),
+}
+
+
+def test_functions_are_told_apart_by_name_and_by_what_they_capture() -> None:
+    """Made again they are the same, in every process; different ones are refused."""
+    written: dict[str, bytes] = {}
+    for name, make in TOLD.items():
+        metric, again = jm.Mean().of(make()), jm.Mean().of(make())
+        written[name] = jm.to_bytes(metric, metric.init())
+        assert bits(jm.from_bytes(again, written[name])) == bits(metric.init())
+    assert len(set(written.values())) == len(written)
+    with pytest.raises(ValueError, match=r"exponent=3, scale=1\.0.*exponent=2, scale="):
+        jm.from_bytes(jm.Mean().of(power(2)), written["cube"])
+    both = jm.Collection(a=jm.Mean().of(power(2)), b=jm.Mean().of(power(3)))
+    assert len(both.accumulator.parts) == 2
+
+
+@pytest.mark.parametrize("what", UNTOLD)
+def test_what_has_no_name_of_its_own_is_not_written(what: str) -> None:
+    """Nor read; and no key of a checkpoint holds an address."""
+    make, name = UNTOLD[what]
+    words = name + r".* has no name of its own, .*; take a function that a module has"
+    metric = jm.Mean().of(make())
+    assert metric.accumulator.key == jm.Mean().of(make()).accumulator.key
+    assert " at 0x" not in repr(metric)
+    with pytest.raises(TypeError, match="^to_bytes: .*" + words):
+        jm.to_bytes(metric, metric.init())
+    with pytest.raises(TypeError, match="^from_bytes: .*" + words):
+        jm.from_bytes(metric, DATA)
+
+
+def test_a_function_that_only_reads_a_state_needs_no_name() -> None:
+    """A lambda in `map` is the reader's own; the best of it is not."""
+    plain = jm.Mean().map(lambda x: x + 1)
+    assert bits(jm.from_bytes(plain, jm.to_bytes(plain, plain.init())))
+    best = jm.BestSoFar(plain)
+    with pytest.raises(TypeError, match=r"<lambda> has no name of its own"):
+        jm.to_bytes(best, best.init())
+
+
+def test_a_function_may_use_itself_and_what_comes_later() -> None:
+    """Its name does not follow what it captures, and says so where that is unknown."""
+
+    def endless(y_true: Any, y_pred: Any) -> Any:
+        return (endless, later, y_true, y_pred)
+
+    metric = jm.Mean().of(endless)
+    assert repr(metric).endswith("endless(endless, later))")
+    later = metric
+    with pytest.raises(TypeError, match=r"endless\(endless, later\) has no name"):
+        jm.to_bytes(later, later.init())

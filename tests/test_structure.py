@@ -14,7 +14,7 @@ ROOT = Path(jm.__file__).parent
 MODULES = [str(path.relative_to(ROOT)) for path in ROOT.rglob("*.py")]
 # A room imports from lower floors alone; the contract's room has six parts.
 FLOORS = [
-    "checks numerics reduction sorting",
+    "checks names numerics reduction sorting",
     "codes frozen intervals lanes limbs score_cells state thresholds wide",
     "forms poisson ranks totals",
     "sweeps",
