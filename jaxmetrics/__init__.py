@@ -14,9 +14,10 @@ A metric is a frozen value of options with pure functions over an immutable stat
 state, a checkpoint.
 """
 
-# Means, sums and counts
 # The contract
 from jaxmetrics.accumulator import Accumulator as Accumulator
+
+# Means, sums and counts
 from jaxmetrics.aggregation import (
     Count as Count,
     Mean as Mean,
@@ -51,7 +52,7 @@ from jaxmetrics.best_points import (
     YoudenIndex as YoudenIndex,
 )
 
-# Recent updates
+# The best of updates
 from jaxmetrics.best_so_far import Best as Best, BestSoFar as BestSoFar
 
 # Standard errors and intervals by resampling
@@ -60,6 +61,9 @@ from jaxmetrics.bootstrap import (
     Bootstrapped as Bootstrapped,
     Bounds as Bounds,
 )
+
+# What counts by slice, and the record of slices
+from jaxmetrics.by_slice import RowsBySlice as RowsBySlice, Slices as Slices
 
 # Several metrics as one
 from jaxmetrics.collection import Collection as Collection
@@ -121,6 +125,8 @@ from jaxmetrics.hosts import merge_processes as merge_processes, pad_batch as pa
 
 # Confidence intervals
 from jaxmetrics.intervals import Interval as Interval
+
+# The contract
 from jaxmetrics.metric import (
     Metric as Metric,
     Readout as Readout,
@@ -138,7 +144,7 @@ from jaxmetrics.operating_points import (
     SpecificityAtSensitivity as SpecificityAtSensitivity,
 )
 
-# Scores, and their accumulator
+# The sums by cell that formulas over scores see
 from jaxmetrics.ranks import Ranks as Ranks
 
 # The base of ratio metrics of one's own
@@ -146,18 +152,18 @@ from jaxmetrics.ratios import ConfusionMetric as ConfusionMetric
 
 # One metric side by side
 from jaxmetrics.repeating import Repeated as Repeated
+
+# Some updates at a time
 from jaxmetrics.restarts import Every as Every
+
+# The accumulator of scores
 from jaxmetrics.scores import ScoreHistogram as ScoreHistogram
 
 # States as bytes
 from jaxmetrics.serialization import from_bytes as from_bytes, to_bytes as to_bytes
 
 # Slices
-from jaxmetrics.slicing import (
-    RowsBySlice as RowsBySlice,
-    Sliced as Sliced,
-    Slices as Slices,
-)
+from jaxmetrics.slicing import Sliced as Sliced
 
 # The state record
 from jaxmetrics.state import State as State
@@ -168,15 +174,6 @@ from jaxmetrics.thresholds import even_thresholds as even_thresholds
 # The four counts
 from jaxmetrics.totals import Counts as Counts
 
-# Confidence intervals
-# Ratios
-# The best of one statistic where another is at least a target
-# Scores, and their accumulator
-# The base of ratio metrics of one's own
-# Slices
-# The state record
-# Thresholds
-# The four counts
 # Recent updates
 from jaxmetrics.windowing import (
     ExponentialMovingAverage as ExponentialMovingAverage,

@@ -22,7 +22,7 @@ FLOORS = [
     "groups",
     "binary metric+accumulator+wrapping+renaming+algebra+computed",
     "lockstep slice_ids stacks",
-    "replicates",
+    "by_slice replicates",
     "counts sample scores",
     "grids ratios",
     "aggregation areas auc best_points confusion curves exact"
