@@ -2,8 +2,9 @@
 
 A score's level is a sum of monotone steps of it: evenly spaced ones, and ones spaced
 evenly in the bits of a float, which are a piecewise linear logarithm. So every octave
-of small scores has its own cells, and every octave of the distance to 1. A cell is 256
-levels; the level inside it is kept as an offset.
+of small scores has cells of its own, every octave of the distance to 1, and of the
+distance to 1/2, where a model starts to learn. Three quarters of the cells are even. A
+cell is 256 levels; the level inside it is kept as an offset.
 
 Each step is one IEEE operation and a truncation, hence monotone and the same on every
 backend. The edges of cells are found by bisection over all float32 numbers.
@@ -25,11 +26,14 @@ __all__ = ["LEVELS", "LEVEL_BITS", "ScoreCells"]
 LEVEL_BITS = 8
 LEVELS = 1 << LEVEL_BITS  # of a cell
 
-_ONE = 127 << 23  # the bits of 1.0
-_OCTAVE = 1 << 23
-_OCTAVES, _HIGH_OCTAVES = 126, 25  # of all normal s, and of all 1 - s
-_SCALES = 1, 4, 16, 128  # of logits
-_TAIL_OCTAVES = 121  # from 128 to infinity
+# The bits of x + c are even steps of x up to c, and octaves of it from there on.
+_END = np.float32(2.0**-17)  # of s, and of 1 - s
+_MIDDLE = np.float32(2.0**-14)  # of |s - 1/2|
+_ZERO = np.float32(2.0**-12)  # of |logit|, up to 1
+_LEAST, _COARSE = np.float32(2.0**-104), 4  # of s once more, in 2^4 times fewer cells
+_CELLS_TO_ONE = 255  # so many in all, to one of an octave
+_SCALES = 1, 4, 16, 128  # of even steps of |logit|; then octaves again
+_ONE, _INFINITY = np.int32(127 << 23), np.int32(255 << 23)  # their bits
 _ENDS = np.asarray([-np.inf, np.inf], np.float32)
 
 
@@ -38,11 +42,6 @@ class ScoreCells(NamedTuple):
 
     number: int
     logits: bool = False
-
-    @property
-    def top(self) -> int:
-        """The highest level inside, which a score of 1 alone reaches."""
-        return (self.number - (1 if self.logits else 3)) * LEVELS
 
     def place(self, score: jax.Array) -> tuple[jax.Array, jax.Array]:
         """The cell of each float32 score, increasing, and the level inside it; int32.
@@ -55,36 +54,39 @@ class ScoreCells(NamedTuple):
 
     def _level(self, score: Any, xp: ModuleType) -> Any:
         if self.logits:
-            return xp.clip(self._logit_level(score, xp), 0, self.top)
-        inside = xp.clip(self._share_level(score, xp), 0, self.top) + np.int32(LEVELS)
-        above = xp.where(score > 1, np.int32(self.top + 2 * LEVELS), inside)
+            return self._logit_level(score, xp)
+        inside = self._share_level(score, xp)
+        above = xp.where(score > 1, np.int32((self.number - 1) * LEVELS), inside)
         return xp.where(score < 0, np.int32(0), above)
 
+    @property
+    def _shift(self) -> int:
+        """What takes the steps of an octave, 2^23, to its levels."""
+        cells = math.floor(math.log2(self.number / _CELLS_TO_ONE))
+        return 23 - LEVEL_BITS - cells
+
     def _share_level(self, score: Any, xp: ModuleType) -> Any:
-        """Even steps, steps of each octave of s, and of each octave of 1 - s."""
-        shift = _shift(self.number / 4, _OCTAVES)
-        high = _HIGH_OCTAVES * _OCTAVE >> shift
-        even = self.top - (_OCTAVES * _OCTAVE >> shift) - high
-        s = xp.clip(score, np.float32(0), np.float32(1))
-        level = (s * np.float32(even)).astype(np.int32)
-        level += _octave_steps(s, _ONE - _OCTAVES * _OCTAVE, shift, xp)
-        left = np.float32(1) - s
-        lowest = _ONE - _HIGH_OCTAVES * _OCTAVE
-        return level + (np.int32(high) - _octave_steps(left, lowest, shift, xp))
+        """Even steps and steps of octaves, after those of the first cell."""
+        shift = np.int32(self._shift)
+        first, last = _share_octaves(np.asarray([0, 1], np.float32), np) >> shift
+        even = (self.number - 3) * LEVELS - (last - first)  # 1 is in the last but one
+        s = _floats(xp.clip(_bits(score), np.int32(0), _ONE))  # NaN too, and faster
+        octaves = (_share_octaves(s, xp) >> shift) - (first - np.int32(LEVELS))
+        return (s * np.float32(even)).astype(np.int32) + octaves
 
     def _logit_level(self, score: Any, xp: ModuleType) -> Any:
-        """Even steps up to 1, to 4, to 16 and to 128, and steps of octaves beyond."""
-        shift = _shift(self.number / 64, _TAIL_OCTAVES)
-        tail = _TAIL_OCTAVES * _OCTAVE >> shift
-        even = (self.top - 2 * tail) // (len(_SCALES) * LEVELS) * LEVELS
-        rest = self.top - 2 * tail - len(_SCALES) * even
-        level = np.int32(tail)
+        """Steps of |x|: even ones up to 1, to 4, to 16 and to 128, and octaves."""
+        shift, middle = np.int32(self._shift), self.number // 2 * LEVELS
+        first, last = _logit_octaves(np.asarray([0, _INFINITY], np.int32), np) >> shift
+        half = (self.number - 1) * LEVELS - middle  # up to infinity, in the last cell
+        even, rest = divmod(half - int(last - first), len(_SCALES))
+        size = _bits(score) & np.int32(0x7FFFFFFF)
+        level = (_logit_octaves(size, xp) >> shift) - first
         for scale, number in zip(_SCALES, (even + rest, even, even, even), strict=True):
-            limit = np.float32(scale)
-            inside = xp.clip(score, -limit, limit) + limit
-            level = level + (inside * np.float32(number / (2 * scale))).astype(np.int32)
-        far = _octave_steps(xp.abs(score), _ONE + 7 * _OCTAVE, shift, xp)
-        return level + xp.where(score < 0, -far, far)
+            inside = _floats(xp.minimum(size, np.float32(scale).view(np.int32)))
+            level += (inside * np.float32(number / scale)).astype(np.int32)
+        level = np.int32(middle) + xp.where(score < 0, ~level, level)
+        return xp.maximum(level, np.int32(0))
 
     @functools.cache  # noqa: B019 - cells are values, and few
     def edges(self) -> np.ndarray:
@@ -118,24 +120,32 @@ class ScoreCells(NamedTuple):
         return _bisect(reached, *_to_rank(_ENDS))
 
 
-def _shift(cells: float, octaves: int) -> int:
-    """What takes bits to levels, at about so many cells for so many octaves.
+def _share_octaves(s: Any, xp: ModuleType) -> Any:
+    """What increases by 2^23 with each octave of s, of 1 - s and of |s - 1/2|."""
+    half, least = np.float32(0.5), _MIDDLE.view(np.int32)
+    ends = _bits(s + _END) - _bits((1 + _END) - s)
+    above = xp.maximum(_bits(s - (half - _MIDDLE)), least)
+    below = xp.maximum(_bits((half + _MIDDLE) - s), least)
+    return ends + (above - below) + (_bits(s + _LEAST) >> np.int32(_COARSE))
 
-    At most 8 cells to an octave.
-    """
-    each = min(math.floor(math.log2(cells / octaves)), 3)
-    return 23 - LEVEL_BITS - each
 
-
-def _octave_steps(x: Any, lowest: int, shift: int, xp: ModuleType) -> Any:
-    """How many levels of octaves, from the one of these lowest bits, lie below x."""
-    return xp.maximum(_bits(x) - np.int32(lowest), np.int32(0)) >> np.int32(shift)
+def _logit_octaves(size: Any, xp: ModuleType) -> Any:
+    """What increases with each octave of |x| up to 1, and slower from 128 on."""
+    near = _bits(_floats(xp.minimum(size, _ONE)) + _ZERO)
+    far = xp.clip(size, np.float32(_SCALES[-1]).view(np.int32), _INFINITY)
+    return near + (far >> np.int32(_COARSE + 1))
 
 
 def _bits(x: Any) -> Any:
     if isinstance(x, np.ndarray):
         return x.view(np.int32)
     return lax.bitcast_convert_type(x, jnp.int32)
+
+
+def _floats(bits: Any) -> Any:
+    if isinstance(bits, np.ndarray):
+        return bits.view(np.float32)
+    return lax.bitcast_convert_type(bits, jnp.float32)
 
 
 # --- all float32 numbers, in their order ---------------------------------------------

@@ -48,7 +48,7 @@ from jaxmetrics.totals import Counts, four_counts
 
 __all__ = ["ScoreHistogram"]
 
-CELLS = 2**14 - 3  # of all classes; 64 bytes each with weights. Odd: 0.5 is no edge
+CELLS = 2**14 - 3  # of all classes; 64 bytes each with weights
 LEAST_CELLS = 255  # of one class
 MOST_CELLS = 2**22  # of both labels: their place and a level fit 31 bits
 _FLAGS = 3
@@ -74,9 +74,10 @@ class ScoreHistogram(Accumulator):
     """How many positives and negatives have which scores.
 
     Cells are fine where scores crowd: evenly spaced, and spaced evenly in the logarithm
-    of the score and of its distance to 1. Counts are exact below 2^53; weighted rows
-    are summed apart, as two-floats, and both may be mixed. Of each weight the 48 bits
-    below the largest of its batch are kept. Scores are compared as float32.
+    of the score and of its distances to 1/2 and to 1, of logits of that to 0. Counts
+    are exact below 2^53; weighted rows are summed apart, as two-floats, and both may be
+    mixed. Of each weight the 48 bits below the largest of its batch are kept. Scores
+    are compared as float32.
 
     Args:
       num_cells: How many cells for each class, at least 15. Unless given, 16,381 shared

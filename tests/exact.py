@@ -102,21 +102,24 @@ def ranks(cells: int) -> Callable[..., Any]:
 
 
 def cell_of(score: float, cells: int) -> int:
-    """Even steps, steps of octaves of s, and of octaves of 1 - s, in 256ths of a cell.
+    """Even steps and steps of octaves, in 256ths of a cell.
 
-    An octave is cut into even steps; 126 octaves of s, and 25 of 1 - s, have about a
-    quarter of the cells.
+    An octave is cut into even steps: those of s and of 1 - s down to 2^-17, of
+    |s - 1/2| down to 2^-14; and with a sixteenth of the cells of s to 2^-104.
     """
-    each = 2.0 ** min(np.floor(np.log2(cells / 4 / 126)), 3) * 256
+    each = 2.0 ** np.floor(np.log2((cells + 2) / 255)) * 256
 
-    def octaves(x: float, number: int) -> int:
-        if x <= 0:
-            return 0
+    def octaves(x: float) -> float:
         exponent = np.floor(np.log2(x))
-        steps = number + exponent + (x / 2**exponent - 1)
-        return int(max(steps, 0) * each)
+        return float(exponent + (x / 2**exponent - 1))
 
-    even = (cells - 1) * 256 - int(126 * each) - int(25 * each)
-    level = int(np.float32(score) * np.float32(even))
-    level += octaves(score, 126) + int(25 * each) - octaves(1 - score, 25)
+    def steps(s: float) -> int:
+        ends = octaves(s + 2**-17) - octaves(1 - s + 2**-17)
+        above = octaves(max(s - 0.5, 0) + 2**-14)
+        below = octaves(max(0.5 - s, 0) + 2**-14)
+        far = (octaves(s + 2.0**-104) + 127) / 16  # from the least float32 on
+        return int(np.floor((ends + above - below + far) * each))
+
+    even = (cells - 1) * 256 - (steps(1.0) - steps(0.0))
+    level = int(np.float32(score) * np.float32(even)) + steps(score) - steps(0.0)
     return level // 256

@@ -85,6 +85,12 @@ def logits(random: Random, rows: int) -> Scores:
     return Scores(true, score, logits=True)
 
 
+def near_zero(random: Random, rows: int) -> Scores:
+    """Logits of a model that has hardly learnt, a bell of width 5e-4."""
+    true = labels(random, rows, 0.3)
+    return Scores(true, 5e-4 * (random.standard_normal(rows) + true), logits=True)
+
+
 def constant(random: Random, rows: int) -> Scores:
     """One score for all."""
     return Scores(labels(random, rows, 0.3), np.full(rows, 0.3))
@@ -122,6 +128,7 @@ SUITE: dict[str, Callable[[Random, int], Scores]] = {
     "saturated": saturated,
     "30 decades": decades,
     "logits to 100": logits,
+    "logits near 0": near_zero,
     "a constant": constant,
     "101 values": rounded(100),
     "21 values": rounded(20),

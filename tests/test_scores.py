@@ -18,6 +18,8 @@ import jaxmetrics as jm
 from jaxmetrics import sweeps
 from jaxmetrics.score_cells import LEVELS, ScoreCells
 
+# Where scores end abruptly: the highest cell holds many rows, which AP looks at first.
+ABRUPT = "[0, 0.02]", "[0.5, 0.501], steep"
 AREAS = {
     "auroc": jm.AUROC,
     "average precision": jm.AveragePrecision,
@@ -63,7 +65,7 @@ def truths(s: Scores) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("logits", [False, True])
-@pytest.mark.parametrize("number", [15, 255, 2**14 - 3])
+@pytest.mark.parametrize("number", [15, 64, 255, 2**14 - 3, 2**15 - 5])
 def test_cells_increase_with_the_score_and_begin_at_their_edges(number, logits):
     """The least score of a cell is in it, and the one below it is not."""
     cells = ScoreCells(number, logits)
@@ -102,37 +104,54 @@ def test_ends_of_the_range_have_cells_of_their_own():
 @pytest.mark.optimized
 @pytest.mark.parametrize("name", SUITE)
 def test_areas_of_hard_scores_are_right_and_keep_their_bounds(name):
-    """AUROC to 1e-5 whatever the scores, and nothing beyond its bound."""
-    s = make(name, 10**5)
-    wanted = truths(s)
-    histogram = jm.ScoreHistogram(from_logits=s.logits)  # of all three
-    state = update(histogram, histogram.init(), batch_of(s))
-    for what, kind in AREAS.items():
-        value, bound = read(kind(from_logits=s.logits), state)
-        error = abs(float(value) - wanted[what])
-        assert error <= float(bound), what
-        # With fewer rows than the tables have, their order in crowded cells says more.
-        assert error <= (2e-5 if name.startswith("[0.5") else 1e-5) or what != "auroc"
-        assert error <= 3e-4, (what, error)
-        if name in ("ordinary", "logits to 100") and what == "auroc":
-            assert error <= 1e-6
-            assert float(bound) <= 1e-3
+    """To 1e-5 whatever the scores, to 1e-6 usual ones, and none beyond its bound.
+
+    Average precision says more of the order of few rows than cells can know; with
+    the 10^6 of the tables it is as near.
+    """
+    for what, error, bound in errors_of(name, 10**5):
+        usual = name in ("ordinary", "saturated", "logits to 100")
+        assert error <= bound, what
+        if what == "average precision" and not usual:
+            assert error <= (3e-4 if name in ABRUPT else 5e-5)
+        else:
+            assert error <= (1e-6 if usual else 1e-5), (what, error)
+        assert bound <= 1e-3 or not usual
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("rows", [10**6, 10**7])
 @pytest.mark.parametrize("name", SUITE)
 def test_areas_of_many_hard_scores(name, rows):
-    """The same at the sizes that the tables show."""
-    s = make(name, rows, seed=1)
+    """The goal, at the sizes that the tables show."""
+    for what, error, bound in errors_of(name, rows, seed=1):
+        abrupt = what == "average precision" and name in ABRUPT
+        assert error <= bound, what
+        assert error <= (1e-6 if name == "ordinary" else 5e-5 if abrupt else 1e-5), what
+
+
+def errors_of(name: str, rows: int, seed: int = 0) -> list[tuple[str, float, float]]:
+    """How far each area is from the truth, and at most."""
+    s = make(name, rows, seed)
     wanted = truths(s)
-    histogram = jm.ScoreHistogram(from_logits=s.logits)
+    histogram = jm.ScoreHistogram(from_logits=s.logits)  # of all three
     state = update(histogram, histogram.init(), batch_of(s))
-    for what, kind in AREAS.items():
-        value, bound = read(kind(from_logits=s.logits), state)
-        error = abs(float(value) - wanted[what])
-        assert error <= float(bound), what
-        assert error <= 1e-5 or what != "auroc", error
+    values = {what: read(f(from_logits=s.logits), state) for what, f in AREAS.items()}
+    return [
+        (what, abs(float(value) - wanted[what]), float(bound))
+        for what, (value, bound) in values.items()
+    ]
+
+
+@pytest.mark.parametrize("logits", [False, True])
+def test_scores_crowd_where_a_model_starts(logits):
+    """Hundreds of cells within a thousandth of 1/2, and as many of its logits."""
+    cells = ScoreCells(2**14 - 3, logits)
+    middle, width = (0.0, 4e-3) if logits else (0.5, 1e-3)
+    ends = np.float32([middle - width, middle, middle + width])
+    below, at, above = np.asarray(jax.jit(cells.place)(ends)[0]).tolist()
+    assert min(at - below, above - at) >= 250
+    assert np.float32(middle) in cells.edges()
 
 
 def test_a_state_is_at_most_a_mebibyte():
