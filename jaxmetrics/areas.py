@@ -309,8 +309,9 @@ class PartialAUROC(_ScoreArea):
         cut = jnp.clip(divide(room, negatives), 0, 1)  # share of the cell's negatives
         width = negatives * cut
         below = jnp.sum(width * r.positives_above_share, axis=-1)
-        # Inside a cell the curve is v + 6 d v (1 - v) at a share v, of mean 1/2 + d.
-        share = cut / 2 + r.shift * cut * (3 - 2 * cut)
+        # The mean of the curve inside a cell, as in `ranks`, up to the cut.
+        bend = r.bend + 18 * jnp.clip(r.shift, -1 / 6, 1 / 6) ** 2
+        share = cut / 2 + cut * (r.shift * (3 - 2 * cut) + bend * (1 - cut) ** 2 / 2)
         won = jnp.sum(width * positives * jnp.clip(share, 0, 1), axis=-1)
         most = jnp.sum(width * positives, axis=-1)
         areas = below, below + won, below + most
@@ -375,9 +376,9 @@ class AveragePrecision(_ScoreArea):
     def _spread(self, r: Ranks, unit: jax.Array) -> jax.Array:
         """The mean precision of a cell's positives if its rows are spread over it.
 
-        As the share u of its positives grows, that of its negatives is
-        `u + 6 d u (u - 1)`, of mean 1/2 - d. Rows of one float32 score are tied, and a
-        positive counts itself: so both end half a step later.
+        As the share of its positives grows, that of its negatives is as `ranks` has
+        it, with the signs of the other label. Rows of one float32 score are tied, and
+        a positive counts itself: so both end half a step later.
         """
         nodes, weights = _gauss_legendre(r.positives.ndim)
         distinct = self.accumulator.cells.distinct().reshape(
@@ -385,8 +386,9 @@ class AveragePrecision(_ScoreArea):
         )
         r, unit = jax.tree.map(lambda x: x[None], (r, unit))
         step = divide(1, np.maximum(distinct, 1))
-        bend = jnp.clip(r.shift, -1 / 6, 1 / 6)
-        share = nodes + 6 * bend * (nodes * (nodes - 1)) - (r.shift - bend)
+        shift = jnp.clip(r.shift, -1 / 6, 1 / 6)  # beyond that the curve would fall
+        curve = 6 * shift + (r.bend - 18 * shift**2) * (1 - 2 * nodes)
+        share = nodes - curve * (nodes * (1 - nodes)) - (r.shift - shift)
         true = r.positives_above + r.positives * nodes
         true += jnp.maximum(unit, r.positives * step) / 2
         false = r.negatives_above + r.negatives * (jnp.clip(share, 0, 1) + step / 2)

@@ -37,6 +37,7 @@ class Ranks(NamedTuple):
     positives_above: jax.Array  # in all higher cells
     negatives_above: jax.Array
     shift: jax.Array  # by how much of a cell positives are higher, from -1/2 to 1/2
+    bend: jax.Array  # and by how much more so in its upper half than in its lower
     tied: jax.Array  # whether all in the cell have one score, as far as can be seen
 
     @property
@@ -84,13 +85,12 @@ def ranks_of(words: jax.Array, weights: jax.Array) -> Ranks:
     offset = words_to_float(words[:, 1]) / LEVELS + two_float_to_float(weights[:, 1])
     tied = _tied(divide(offset, number) * LEVELS, number > 0)
     negatives, positives = number
+    mixed = (negatives > 0) & (positives > 0) & ~tied
+    shift, bend = (
+        jnp.where(mixed, x, jnp.zeros_like(x)) for x in _order(number, offset)
+    )
     return Ranks(
-        positives,
-        negatives,
-        positives_above,
-        negatives_above,
-        jnp.where(tied, jnp.zeros_like(positives), _shift(number, offset)),
-        tied,
+        positives, negatives, positives_above, negatives_above, shift, bend, tied
     )
 
 
@@ -106,12 +106,18 @@ def _tied(level: jax.Array, some: jax.Array) -> jax.Array:
     return single & (~jnp.all(some, axis=0) | (nearest[0] == nearest[1]))
 
 
-def _shift(number: jax.Array, offset: jax.Array) -> jax.Array:
-    """How much more often than 1/2 a positive of a cell is above a negative of it.
+def _order(number: jax.Array, offset: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The shift and the bend of positives against negatives in each cell.
 
     With densities `1 + a_1 P_1 + a_2 P_2` of positives and b of negatives over the
-    cell, in Legendre polynomials, that is `(a_1 - b_1) / 6 + (a_2 b_1 - a_1 b_2) / 30`.
-    The mean offset is `1/2 + a_1 / 6`; a_2 is a twelfth of the change of slope.
+    cell, in Legendre polynomials, a positive is above a negative more often than 1/2
+    by `(a_1 - b_1) / 6 + (a_2 b_1 - a_1 b_2) / 30`, the shift. Above the uppermost
+    share v of the negatives is of the positives, with w = v (1 - v),
+
+        v + 6 shift w + (bend + 18 shift^2) w (1 - 2 v)
+
+    to the second order, for `bend = a_2 - b_2 - (a_1^2 - b_1^2) / 2`. The mean offset
+    is `1/2 + a_1 / 6`; a_2 is a twelfth of the change of slope between the neighbours.
     """
     slope = 6 * (offset - number / 2)  # a_1, times the number
     change = jnp.zeros_like(slope)
@@ -119,5 +125,5 @@ def _shift(number: jax.Array, offset: jax.Array) -> jax.Array:
     b_1, a_1 = divide(slope, number)
     b_2, a_2 = jnp.clip(divide(change / 12, number), -0.3, 0.3)
     shift = (a_1 - b_1) / 6 + (a_2 * b_1 - a_1 * b_2) / 30
-    both = (number[0] > 0) & (number[1] > 0)
-    return jnp.where(both, jnp.clip(shift, -0.5, 0.5), jnp.zeros_like(shift))
+    bend = a_2 - b_2 - (a_1**2 - b_1**2) / 2
+    return jnp.clip(shift, -0.5, 0.5), jnp.clip(bend, -0.3, 0.3)

@@ -95,6 +95,7 @@ def ranks(cells: int) -> Callable[..., Any]:
             "positives_above": above[1],
             "negatives_above": above[0],
             "shift": np.zeros(cells),
+            "bend": np.zeros(cells),
             "tied": np.ones(cells),
         }
 
