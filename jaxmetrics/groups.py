@@ -9,6 +9,7 @@ another group away. On a CPU all are first summed at once, relative to the large
 the batch; what that lacks for a group its sums tell, and then it is done again.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -46,8 +47,9 @@ from jaxmetrics.wide import TERM_ROWS
 
 __all__ = ["Terms", "tally_groups", "tally_pairs_of_groups"]
 
-# What the mean of a group must be, beside the largest weight of the batch, and that of
-# its squares: of sums of 39 bits and of 24 they keep 25 and 10.
+MOST_CELLS = 2**15  # of a group, whose limbs are added
+# What the mean of each cell must be, beside the largest weight of the batch, and that
+# of a group's squares: of sums of 39 bits and of 24 they keep 25 and 10.
 _ONE = np.int32(0)  # the scale of shares, all below 2^0
 _LEAST_MEAN, _LEAST_MEAN_SQUARE = 2.0**-14, 2.0**-14
 
@@ -87,7 +89,9 @@ def tally_groups(
 
     plan = _Plan(classify, terms, groups, cells, flags, squares)
     apart = partial(_apart, plan)
-    if jax.tree.leaves(batch)[0].size <= BLOCK_ROWS or not alone(batch):
+    shape = jax.tree.leaves(batch)[0].shape
+    narrow = math.prod(shape[1:]) <= TERM_ROWS and cells < MOST_CELLS
+    if math.prod(shape) <= BLOCK_ROWS or not narrow or not alone(batch):
         return apart(batch)
 
     def at_once(batch: Batch) -> Tally:
@@ -113,7 +117,7 @@ class _Plan(NamedTuple):
 def _at_once(plan: _Plan, batch: Batch) -> tuple[Tally, jax.Array]:
     """Rows, weights and squares in one scatter, and whether these may be used.
 
-    They may if no row has a flag and no group is too light.
+    They may if no row has a flag and no cell of a group is too light.
     """
     classify, terms, groups, cells, flags, squares = plan
     scale = max_weight(*terms(batch)[:2])
@@ -144,14 +148,15 @@ def _at_once(plan: _Plan, batch: Batch) -> tuple[Tally, jax.Array]:
     limbs = carry_limbs(tuple(by_group(limb) for limb in sums.limbs))
     shares = from_limbs(limbs, one, squares=False)
     total, error = (x.reshape(groups, cells + 1) for x in shares)
-    heavy = jnp.sum(counts[:, :cells], axis=1).astype(jnp.float32)
+    heavy = counts[:, :cells].astype(jnp.float32)
     fine = (sums.counts[usual.other] == 0) & jnp.all(
-        jnp.sum(total[:, :cells], axis=1) >= heavy * np.float32(_LEAST_MEAN)
+        total[:, :cells] >= heavy * np.float32(_LEAST_MEAN)
     )
     weights, square = (total[:, :cells], error[:, :cells]), None
     if squares:
         square = total[:, cells:], error[:, cells:]
-        fine &= jnp.all(total[:, cells] >= heavy * np.float32(_LEAST_MEAN_SQUARE))
+        least = jnp.sum(heavy, axis=1) * np.float32(_LEAST_MEAN_SQUARE)
+        fine &= jnp.all(total[:, cells] >= least)
     rows = jnp.sum(counts, axis=1, dtype=counts.dtype)
     none = (
         jnp.zeros((groups, flags), jnp.uint32) + (rows & 0)[:, None]

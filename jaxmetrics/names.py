@@ -82,7 +82,7 @@ def _object(value: Any, nameless: list[Any]) -> str:
         shown = _each([(name, getattr(value, name)) for name in fields], nameless)
         return f"{_path(kind)}({', '.join(shown)})"
     text = repr(value)
-    if not told or _ADDRESS.search(text):
+    if not told or _ADDRESS.search(text) or hasattr(value, "__array__"):
         nameless.append(value)
     return _ADDRESS.sub("", text)
 

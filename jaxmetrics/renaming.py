@@ -59,7 +59,8 @@ class StandIn(Around):
             found = getattr(self.metric, name)
             if isinstance(found, Metric):
                 return self.around(found)
-            return self._translated(found) if inspect.ismethod(found) else found
+            bound = inspect.ismethod(found) or inspect.isfunction(found)
+            return self._translated(found) if bound else found
 
     def _translated(self, method: Any) -> Any:
         """A method of the metric that takes states of this one."""

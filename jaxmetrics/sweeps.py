@@ -236,10 +236,12 @@ def _by_twos(sweep: Sweep, batch: Batch, usual: Usual, place: Place) -> Sums:
         return add_at(table, both.reshape(-1), np.uint32(1), usual.number**2)
 
     # Loops take their type from the data, even where these are local to a device.
-    zero = jnp.sum(jax.tree.leaves(batch)[0].reshape(-1)[:0], dtype=jnp.uint32)
+    none = place(jax.tree.map(lambda x: x[:0], batch))
+    zero = jnp.sum(none, dtype=jnp.uint32)
     table = jnp.zeros((usual.number**2,), jnp.uint32) + zero
     table = lax.fori_loop(0, blocks, count, table).reshape(usual.number, usual.number)
-    found = jnp.sum(table, axis=0) + jnp.sum(table, axis=1)
+    first, second = (jnp.sum(table, axis=i, dtype=table.dtype) for i in (1, 0))
+    found = first + second
 
     def flagged(rows: Batch) -> Rows:
         cell = sweep.rows(rows).cell

@@ -645,3 +645,15 @@ def test_what_a_metric_does_not_have_its_stand_in_has_not_either():
         renamed.reset_state()
     with pytest.raises(ValueError, match=r"Sliced\(Recall\): this state belongs to"):
         renamed.outside(metric.init())
+
+
+def test_read_outs_reach_through_every_name():
+    """A metric renamed twice has what it stands for, under the last names."""
+    area = jm.AUROC().with_inputs(y_pred="a").with_inputs(a="b")
+    batch = {"y_true": np.float32([0, 1, 1]), "b": np.float32([0.1, 0.2, 0.3])}
+    state = area.update(area.init(), **batch)
+    assert area.error_bound(state) < 1e-5
+    recall = jm.Sliced(jm.Recall(), 2)
+    recall = recall.with_inputs(y_pred="p").with_inputs(slice_ids="g")
+    rows = {"y_true": np.float32([1, 1]), "p": np.float32([1, 0])}
+    assert recall.gap()(**rows, g=np.int32([0, 1])) == 1

@@ -162,6 +162,33 @@ def test_rows_are_taken_by_twos_inside_shard_map_and_vmap(monkeypatch):
             assert found[i].tolist() == [np.sum(flag) for flag in flags(mine)]
 
 
+def test_rows_are_taken_by_twos_with_64_bits_and_beside_what_all_devices_share(
+    monkeypatch,
+):
+    """Counts stay uint32, and a loop varies as any of its arrays does."""
+    monkeypatch.setattr(sweeps, "BLOCK_ROWS", 1024)
+    cell, _, batch = rows_with_weights()
+    mesh = jax.make_mesh((2,), ("data",), (jax.sharding.AxisType.Auto,))
+
+    def counted(cell, weight):
+        rows = partial(histogram.tally, classify, cells=12, flags=2)
+        return rows(Batch(cell, weight)).counts[None]
+
+    for specs in ((P(), P("data")), (P("data"), P())):
+        inside = jax.shard_map(
+            lambda c, w: counted(c[: w.size], w[: c.size]),
+            mesh=mesh,
+            in_specs=specs,
+            out_specs=P("data"),
+        )
+        with jax.enable_x64(True):
+            counts = jax.jit(inside)(batch.cell[:-1], batch.weight[:-1])
+        assert counts.dtype == np.uint32
+        here = cell[: cell.size // 2]
+        expected = np.bincount(here[here >= 0], minlength=12)
+        np.testing.assert_array_equal(counts[0], expected)
+
+
 def classify_pairs(batch):
     """A row's cell, two flags that exclude each other, and its amount."""
     apart = batch.cell == -2, batch.cell == -3

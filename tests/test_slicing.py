@@ -424,6 +424,28 @@ def test_one_scatter_sums_what_a_masked_sweep_sums_for_each_group(
     compare_sums(*jax.jit(alone)(inputs))
 
 
+def test_light_positives_beside_heavy_negatives_keep_their_bits(monkeypatch):
+    """One scatter of all terms tells what it lacks by each cell of a slice."""
+    monkeypatch.setattr(groups, "BLOCK_ROWS", ROWS // 2)
+    owner = jm.ConfusionCounts()
+    positive = np.arange(ROWS) % 2 == 0
+    inputs = {
+        "y_true": np.float32(positive),
+        "y_pred": np.float32(np.arange(ROWS) % 4 == 0),
+        "sample_weight": np.float32(np.where(positive, 1.3e-10, 1.7)),
+    }
+
+    def alone(inputs):
+        data = owner.measure_groups(jnp.zeros((ROWS,), jnp.int32), 1, **inputs)
+        return owner.value(jax.tree.map(lambda x: x[0], data)).true_positives
+
+    mesh = jax.make_mesh((1,), ("data",), (AxisType.Auto,))
+    inside = jax.shard_map(
+        alone, mesh=mesh, in_specs=P(), out_specs=P(), check_vma=False
+    )
+    np.testing.assert_allclose(jax.jit(inside)(inputs), ROWS / 4 * 1.3e-10, rtol=1e-4)
+
+
 def compare_sums(found, expected):
     """Integers bit for bit; two-floats, whose errors are behind their sums."""
     pairs = zip(*map(jax.tree.leaves, (found, expected)), strict=True)
