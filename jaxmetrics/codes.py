@@ -2,7 +2,7 @@
 
 A row's code says its group, its cell and its flags. Most rows count and have no flag:
 those need fewer integers still, few enough that two rows make one place in a table of
-pairs, which halves the additions (see `jointly` in `sweeps`).
+pairs, which halves the additions (see `_by_twos` in `sweeps`).
 """
 
 from collections.abc import Sequence

@@ -49,6 +49,7 @@ __all__ = [
 GROUP_ROWS = 2**8 - 1  # of a reduce: its counts fit 8 bits, sums of 24 bits fit 32
 LEAST_GROUP = 2**6
 FEW_GROUPS = 4
+LEAST_PARTED = 2**14  # below, a second operand is only more to compile
 REDUCE_ROWS = 2**22  # in at most 2^16 groups, whose parts of 16 bits add to 32
 BLOCK_ROWS = 2**15  # of a scatter: sums of 16 bits stay below 2^31
 PRIVATE_CELLS = 1024  # up to here rows take turns in private copies of a table
@@ -334,13 +335,7 @@ def _sums_in_one_read(
     operands = [*values, *fields]
     if not operands:
         return jnp.zeros((2, 0), jnp.uint32), jnp.zeros((0,), jnp.uint32)
-    rows = operands[0].shape[0]
-    size = _group_rows(rows)
-    whole = rows - rows % size
-    sums = _variadic_sum([x[:whole].reshape(whole // size, size) for x in operands])
-    if whole < rows:
-        tail = _variadic_sum([x[None, whole:] for x in operands])
-        sums = jnp.concatenate([sums, tail], axis=1)
+    sums = _sums_by_group(operands)
     parts = jnp.stack([sums[: len(values)] & LIMB, sums[: len(values)] >> LIMB_BITS])
     counts = sums[len(values) :]
     if fields:
@@ -348,6 +343,27 @@ def _sums_in_one_read(
         counts = (counts[:, None] >> shifts) & np.uint32(2**_FIELD_BITS - 1)
         counts = counts.reshape(len(fields) * _FIELDS, sums.shape[1])
     return _over_groups(parts), _over_groups(counts)
+
+
+def _sums_by_group(operands: list[jax.Array]) -> jax.Array:
+    """uint32 (operands, groups): the sums of groups of rows, whichever they are."""
+    rows = operands[0].shape[0]
+    # A sum of one operand waits for itself; of two, they take turns.
+    parts = 2 if len(operands) == 1 and rows >= LEAST_PARTED else 1
+    size = _group_rows(rows // parts)
+    groups = rows // (parts * size)
+    each = groups * size
+    pieces = [
+        x[i * each : (i + 1) * each].reshape(groups, size)
+        for i in range(parts)
+        for x in operands
+    ]
+    sums = _variadic_sum(pieces).reshape(parts, len(operands), groups)
+    sums = jnp.concatenate(list(sums), axis=1)
+    if parts * each < rows:
+        rest = _sums_by_group([x[parts * each :] for x in operands])
+        sums = jnp.concatenate([sums, rest], axis=1)
+    return sums
 
 
 def _over_groups(x: jax.Array) -> jax.Array:

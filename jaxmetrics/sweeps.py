@@ -263,39 +263,36 @@ def _by_twos(sweep: Sweep, batch: Batch, usual: Usual, place: Place) -> Sums:
 def in_turn(sweep: Sweep, batch: Batch, limit: int) -> Sums:
     """Block after block, into one set of sums that stays in cache."""
     size = _block_rows(batch, limit)
-    if _rows(batch) < size:
+    if _rows(batch) <= size:
         return sweep.whole(batch)
-    # The first step is peeled: the carry takes its type and sharding from the data.
-    raw = sweep.add(None, jax.tree.map(lambda x: x[:size], batch))
-    start = size
-    ahead = sweep.ahead
-    if ahead is not None:
-        # All cores at once find for many blocks what can be found ahead of the scatter.
-        prepared = sweep._replace(ahead=None)
+    if sweep.ahead is None:
+        return sweep.finish(_looped(sweep.add, None, batch, size))
+    # All cores at once find for many blocks what can be found ahead of the scatter.
+    ahead, prepared = sweep.ahead, sweep._replace(ahead=None)
 
-        def many(raw: Any, rows: Batch) -> Any:
-            found = lax.optimization_barrier(ahead(rows))
-            return _looped(prepared.add, raw, found, 0, size)[0]
+    def many(raw: Any, rows: Batch) -> Any:
+        found = lax.optimization_barrier(ahead(rows))
+        return _looped(prepared.add, raw, found, _block_rows(found, limit))
 
-        raw, start = _looped(many, raw, batch, start, AHEAD_BLOCKS * size)
-    raw, start = _looped(sweep.add, raw, batch, start, size)
-    if start < _rows(batch):
-        raw = sweep.add(raw, jax.tree.map(lambda x: x[start:], batch))
-    return sweep.finish(raw)
+    return sweep.finish(_looped(many, None, batch, AHEAD_BLOCKS * size))
 
 
-def _looped(
-    add: Callable[[Any, Batch], Any], raw: Any, batch: Batch, start: int, size: int
-) -> tuple[Any, int]:
-    """Whole blocks from a row on, added in turn, and the row behind the last."""
-    number = (_rows(batch) - start) // size
+def _looped(add: Callable[[Any, Batch], Any], raw: Any, batch: Batch, size: int) -> Any:
+    """Blocks added in turn, to what is raw so far or None.
+
+    The last rows come first, and outside the loop, whose carry takes its type and its
+    sharding from the data.
+    """
+    number, over = divmod(_rows(batch), size)
+    if raw is None and not over:
+        number -= 1
+    if number * size < _rows(batch):
+        raw = add(raw, jax.tree.map(lambda x: x[number * size :], batch))
 
     def step(i: jax.Array, raw: Any) -> Any:
-        return add(raw, _slice_rows(batch, start + i * size, size))
+        return add(raw, _slice_rows(batch, i * size, size))
 
-    if number:
-        raw = lax.fori_loop(0, number, step, raw)
-    return raw, start + number * size
+    return lax.fori_loop(0, number, step, raw) if number else raw
 
 
 def _at_once(sweep: Sweep, batch: Batch, limit: int) -> Sums:

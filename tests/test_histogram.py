@@ -200,6 +200,18 @@ def classify_amounts(batch):
     return classify_pairs(batch)._replace(flags=())
 
 
+@pytest.mark.parametrize("rows", [2**14 - 1, 2**14, 2**14 + 1, 2**15 + 511])
+@pytest.mark.parametrize("cells", [1, 3, 5])
+def test_a_reduce_counts_alike_with_one_operand_and_with_several(rows, cells):
+    """Those of one integer, of up to four cells, are summed by halves of the rows."""
+    cell = np.random.default_rng(rows).integers(-1, cells, rows).astype(np.int32)
+    sweep = sweeps.Sweep(forms.REDUCE, lambda x: histogram.Rows(x, ()), cells)
+    counts = jax.jit(sweep.whole)(jnp.asarray(cell)).counts
+    np.testing.assert_array_equal(
+        counts, np.bincount(cell + 1, minlength=cells + 1)[1:]
+    )
+
+
 @pytest.mark.parametrize(("number", "cells"), [(700, 4000), (3 * 1024 + 77, 37)])
 def test_all_forms_of_pairs_are_equal(number, cells):
     """Counts and sums of amounts by cell, with places for what is dropped.
