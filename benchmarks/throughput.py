@@ -1,7 +1,8 @@
 """How many memory passes does one update of a large batch cost, ours and the peers'?
 
 Rows a, b, c, c', c'', d of the performance goals: counts, four metrics at once, and
-areas under curves. `python benchmarks/throughput.py`; a row can be named to run alone.
+areas under curves. Each from memory, a stream of batches that no cache holds, and again
+from the cache. `python benchmarks/throughput.py`; a row can be named to run alone.
 """
 
 import os
@@ -10,76 +11,97 @@ os.environ.setdefault("KERAS_BACKEND", "jax")
 
 import sys
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import keras
 import metrax
 import numpy as np
-from _timing import header, median_times, memory_pass, shown, streaming, table
+from _timing import (
+    Run,
+    Stream,
+    header,
+    median_times,
+    memory_pass,
+    shown,
+    stream,
+    streaming,
+    table,
+)
 
 import jaxmetrics as jm
 
-Runs = dict[str, Callable[[], object]]
+Runs = dict[str, Run]
 
 
-def data(rows: int, labels: int | None = None) -> tuple[jax.Array, ...]:
-    """Labels, scores, weights and a mask."""
-    rng = np.random.default_rng(0)
-    shape = (rows,) if labels is None else (rows, labels)
-    y = (rng.random(shape) < 0.3).astype(np.float32)
-    s = rng.random(shape, dtype=np.float32)
-    w = rng.random(shape, dtype=np.float32)
-    return tuple(jnp.asarray(x) for x in (y, s, w, rng.random(shape) < 0.9))
+class Data:
+    """Labels, scores, weights and a mask, in streams from memory or the cache."""
+
+    def __init__(self, *shape: int, memory: bool) -> None:
+        rng = np.random.default_rng(0)
+        self.memory = memory
+        self.arrays = {
+            "y_true": jnp.asarray(rng.random(shape) < 0.3, jnp.float32),
+            "y_pred": jnp.asarray(rng.random(shape, dtype=np.float32)),
+            "sample_weight": jnp.asarray(rng.random(shape, dtype=np.float32)),
+            "mask": jnp.asarray(rng.random(shape) < 0.9),
+        }
+
+    def stream(self, *more: str) -> Stream:
+        """Labels, scores and whatever else is named, as dictionaries."""
+        batch = {name: self.arrays[name] for name in ("y_true", "y_pred", *more)}
+        return stream(batch, memory=self.memory)
+
+    def columns(self) -> Stream:
+        """Labels and scores `(rows, 1)`."""
+        batch = {name: self.arrays[name][:, None] for name in ("y_true", "y_pred")}
+        return stream(batch, memory=self.memory)
 
 
-def ours(
-    metric: jm.Metric, y: jax.Array, s: jax.Array, **more: jax.Array
-) -> Callable[[], object]:
+def ours(metric: jm.Metric, batches: Stream) -> Run:
     """Our update, state donated."""
-    names, extra = list(more), list(more.values())
 
-    def update(
-        state: jm.State, y: jax.Array, s: jax.Array, *extra: jax.Array
-    ) -> jm.State:
-        return metric.update(
-            state, y_true=y, y_pred=s, **dict(zip(names, extra, strict=True))
-        )
+    def update(state: jm.State, batch: dict[str, jax.Array]) -> jm.State:
+        return metric.update(state, **batch)
 
-    return streaming(update, metric.init(), y, s, *extra)
+    return streaming(update, metric.init(), batches)
 
 
-def of_keras(
-    metrics: list[keras.Metric], y: jax.Array, s: jax.Array
-) -> Callable[[], object]:
+def of_keras(metrics: list[keras.Metric], batches: Stream) -> Run:
     """Keras's stateless updates in one jitted call, variables donated."""
 
     def update(
-        state: list[list[jax.Array]], y: jax.Array, s: jax.Array
+        state: list[list[jax.Array]], batch: dict[str, jax.Array]
     ) -> list[list[jax.Array]]:
         return [
-            list(m.stateless_update_state(v, y, s))
+            list(m.stateless_update_state(v, batch["y_true"], batch["y_pred"]))
             for m, v in zip(metrics, state, strict=True)
         ]
 
     start = [[jnp.array(v.value) for v in m.variables] for m in metrics]
-    return streaming(update, start, y, s)
+    return streaming(update, start, batches)
 
 
-def of_metrax(kinds: list[type], y: jax.Array, s: jax.Array) -> Callable[[], object]:
+def of_metrax(kinds: list[type], batches: Stream) -> Run:
     """The states of metrax of the batch, merged into a donated one."""
 
-    def measure(y: jax.Array, s: jax.Array) -> list[object]:
-        return [kind.from_model_output(predictions=s, labels=y) for kind in kinds]
+    def measure(batch: dict[str, jax.Array]) -> list[object]:
+        both = {"predictions": batch["y_pred"], "labels": batch["y_true"]}
+        return [kind.from_model_output(**both) for kind in kinds]
 
-    def update(state: list[object], y: jax.Array, s: jax.Array) -> list[object]:
-        return [a.merge(b) for a, b in zip(state, measure(y, s), strict=True)]
+    def update(state: list[object], batch: dict[str, jax.Array]) -> list[object]:
+        return [a.merge(b) for a, b in zip(state, measure(batch), strict=True)]
 
-    return streaming(update, measure(y, s), y, s)
+    return streaming(update, measure(*batches[0]), batches)
 
 
-def counts(rows: int) -> tuple[str, Runs]:
-    y, s, w, m = data(rows)
+def counts(rows: int, *, memory: bool) -> tuple[str, Runs]:
+    """Row a: with a mask and with weights, too."""
+    data = Data(rows, memory=memory)
+    plain, masked, heavy = (
+        data.stream(*x) for x in ((), ("mask",), ("sample_weight",))
+    )
     km = keras.metrics
     peers = [
         km.TruePositives(),
@@ -89,18 +111,20 @@ def counts(rows: int) -> tuple[str, Runs]:
     ]
     metric = jm.ConfusionCounts()
     return "a: TP, FP, TN, FN", {
-        "pass": memory_pass(y, s),
-        "jaxmetrics": ours(metric, y, s),
-        "keras": of_keras(peers, y, s),
-        "pass with mask": memory_pass(y, s, m),
-        "jaxmetrics with mask": ours(metric, y, s, mask=m),
-        "pass with weights": memory_pass(y, s, w),
-        "jaxmetrics with weights": ours(metric, y, s, sample_weight=w),
+        "pass": memory_pass(plain),
+        "jaxmetrics": ours(metric, plain),
+        "keras": of_keras(peers, plain),
+        "pass with mask": memory_pass(masked),
+        "jaxmetrics with mask": ours(metric, masked),
+        "pass with weights": memory_pass(heavy),
+        "jaxmetrics with weights": ours(metric, heavy),
     }
 
 
-def four(rows: int) -> tuple[str, Runs]:
-    y, s, _, _ = data(rows)
+def four(rows: int, *, memory: bool) -> tuple[str, Runs]:
+    """Row b."""
+    data = Data(rows, memory=memory)
+    plain = data.stream()
     km = keras.metrics
     metrics = jm.Collection(
         precision=jm.Precision(),
@@ -113,52 +137,65 @@ def four(rows: int) -> tuple[str, Runs]:
     f1.reset_state()
     column = [km.Precision(), km.Recall(), f1, km.BinaryAccuracy()]
     return "b: precision, recall, F1, accuracy", {
-        "pass": memory_pass(y, s),
-        "jaxmetrics": ours(metrics, y, s),
-        "jaxmetrics, precision alone": ours(jm.Precision(), y, s),
-        "keras": of_keras(column, y[:, None], s[:, None]),
+        "pass": memory_pass(plain),
+        "jaxmetrics": ours(metrics, plain),
+        "jaxmetrics, precision alone": ours(jm.Precision(), plain),
+        "keras": of_keras(column, data.columns()),
         "metrax (precision, recall)": of_metrax(
-            [metrax.Precision, metrax.Recall], y, s
+            [metrax.Precision, metrax.Recall], plain
         ),
     }
 
 
 def auc(
-    rows: int, thresholds: int = 200, *, slow_peers: bool = True
+    rows: int, thresholds: int = 200, *, memory: bool, slow_peers: bool = False
 ) -> tuple[str, Runs]:
-    y, s, w, _ = data(rows)
+    """Rows c, c' and c''."""
+    data = Data(rows, memory=memory)
+    plain = data.stream()
     runs: Runs = {
-        "pass": memory_pass(y, s),
-        "jaxmetrics": ours(jm.AUC(thresholds), y, s),
-        "keras": of_keras([keras.metrics.AUC(thresholds)], y, s),
+        "pass": memory_pass(plain),
+        "jaxmetrics": ours(jm.AUC(thresholds), plain),
+        "keras": of_keras([keras.metrics.AUC(thresholds)], plain),
     }
+    if thresholds != 200:
+        runs["jaxmetrics, 200 thresholds"] = ours(jm.AUC(), plain)
     if slow_peers:
-        runs["metrax"] = of_metrax([metrax.AUCROC], y, s)
+        runs["metrax"] = of_metrax([metrax.AUCROC], plain)
     if rows <= 10**6:
-        runs["jaxmetrics with weights"] = ours(
-            jm.AUC(thresholds), y, s, sample_weight=w
-        )
+        heavy = data.stream("sample_weight")
+        runs["pass with weights"] = memory_pass(heavy)
+        runs["jaxmetrics with weights"] = ours(jm.AUC(thresholds), heavy)
     return f"AUC, {thresholds} thresholds, {rows:.0e} rows", runs
 
 
-def multilabel(rows: int, labels: int) -> tuple[str, Runs]:
-    y, s, _, _ = data(rows, labels)
+def multilabel(rows: int, labels: int, *, memory: bool) -> tuple[str, Runs]:
+    """Rows d and d'."""
+    plain = Data(rows, labels, memory=memory).stream()
     peer = keras.metrics.AUC(multi_label=True, num_labels=labels)
+    fine = jm.AUROC(num_classes=labels, average="macro")
     return f"d: multilabel AUC, {rows} x {labels}", {
-        "pass": memory_pass(y, s),
-        "jaxmetrics": ours(jm.AUC(multi_label=True, num_labels=labels), y, s),
-        "keras": of_keras([peer], y, s),
+        "pass": memory_pass(plain),
+        "jaxmetrics": ours(jm.AUC(multi_label=True, num_labels=labels), plain),
+        "jaxmetrics, AUROC": ours(fine, plain),
+        "keras": of_keras([peer], plain),
     }
 
 
-ROWS: dict[str, tuple[Callable[[], tuple[str, Runs]], int]] = {
-    "a": (lambda: counts(10**6), 25),
-    "b": (lambda: four(10**6), 25),
-    "c": (lambda: auc(10**6), 9),
-    "c'": (lambda: auc(10**7, slow_peers=False), 7),
-    "c''": (lambda: auc(10**6, 10_000, slow_peers=False), 15),
-    "d": (lambda: multilabel(10**4, 100), 15),
+ROWS: dict[str, tuple[Callable[..., tuple[str, Runs]], int]] = {
+    "a": (partial(counts, 10**6), 25),
+    "b": (partial(four, 10**6), 25),
+    "c": (partial(auc, 10**6, slow_peers=True), 9),
+    "c'": (partial(auc, 10**7), 7),
+    "c''": (partial(auc, 10**6, 10_000), 15),
+    "d": (partial(multilabel, 10**4, 100), 15),
 }
+
+
+def passes(times: dict[str, float], name: str) -> str:
+    """A time in passes over the same inputs."""
+    suffix = " with " + name.split(" with ")[1] if " with " in name else ""
+    return f"{times[name] / times['pass' + suffix]:.1f}"
 
 
 def main() -> None:
@@ -166,18 +203,20 @@ def main() -> None:
     header("Throughput of one update")
     for row in sys.argv[1:] or ROWS:
         make, rounds = ROWS[row]
-        title, runs = make()
-        times = median_times(runs, rounds)
+        found = []
+        for memory in (True, False):
+            title, runs = make(memory=memory)
+            found.append(median_times(runs, rounds, calls=2))
         print(f"\n### {title}\n")
-        one = times["jaxmetrics"]
         lines = []
-        for name, seconds in times.items():
-            suffix = " with " + name.split(" with ")[1] if " with " in name else ""
-            base = times["pass" + suffix] if "pass" + suffix in times else times["pass"]
-            lines.append(
-                (name, shown(seconds), f"{seconds / base:.1f}", f"{seconds / one:.2f}")
-            )
-        table(lines, ("", "median", "passes", "times ours"))
+        for name in found[0]:
+            cells = []
+            for times in found:
+                ratio = times[name] / times["jaxmetrics"]
+                cells += [shown(times[name]), passes(times, name), f"{ratio:.2f}"]
+            lines.append((name, *cells))
+        heads = "from memory", "passes", "times ours", "in cache"
+        table(lines, ("", *heads, "passes", "times ours"))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import keras
 import metrax
 import numpy as np
 import optax
-from _timing import header, median_times, shown, streaming, table
+from _timing import header, median_times, shown, stream, streaming, table
 
 import jaxmetrics as jm
 
@@ -141,29 +141,28 @@ def main() -> None:
     losses, scores = jnp.abs(x[:, 0]), jax.nn.sigmoid(x[:, 0])
 
     start, bare = train_step(None)
-    runs = {"no metrics": streaming(bare, (*jax.tree.map(jnp.copy, start), ()), x, y)}
+    batches = stream(x, y)
+    first = (*jax.tree.map(jnp.copy, start), ())
+    runs = {"no metrics": streaming(bare, first, batches)}
     for name, make in CONTENDERS.items():
         state, update = make()
         _, step = train_step(update)
-        runs[name] = streaming(step, (*jax.tree.map(jnp.copy, start), state), x, y)
+        runs[name] = streaming(step, (*jax.tree.map(jnp.copy, start), state), batches)
     times = median_times(runs, 100, calls=4)
     print("### j: added to a jitted train step\n")
     floor = times["no metrics"]
     rows = [(n, shown(t), f"{100 * (t / floor - 1):+.1f} %") for n, t in times.items()]
     table(rows, ("", "median", "added"))
 
+    batches = stream(y, scores, losses)
     runs = {
         "two additions": streaming(
-            lambda s, *_: [v + 1 for v in s],
-            [jnp.zeros(8), jnp.zeros(8)],
-            y,
-            scores,
-            losses,
+            lambda s, *_: [v + 1 for v in s], [jnp.zeros(8), jnp.zeros(8)], batches
         )
     }
     for name, make in CONTENDERS.items():
         state, update = make()
-        runs[name] = streaming(update, state, y, scores, losses)
+        runs[name] = streaming(update, state, batches)
     times = median_times(runs, 50, calls=40)
     print("\n### j': the update as a jitted call of its own\n")
     one = times["jaxmetrics"]
