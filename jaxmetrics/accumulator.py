@@ -26,8 +26,16 @@ ROLES = ("sample_weight", "mask")  # of inputs that say how much a row counts
 class Accumulator(Metric):
     """Owns a state: what is summed, how exactly, how two states merge.
 
-    A subclass defines `empty`, `measure` and `value`; where its leaves are exact words
-    (uint32) and two-floats (float32), the rest is derived.
+    A subclass defines `empty`, `measure` and `value`. The rest is derived where each
+    array of its data is one of two kinds, both with a first axis of two:
+
+    * uint32 `(2, ...)`: counts in words, `[low, high]` with 21 bits in the low one; of
+      a batch's counts `jnp.stack([counts, jnp.zeros_like(counts)])` will do;
+    * float32 `(2, ...)`: sums as two-floats, `[sum, error of it]`; of a batch's sums
+      `jnp.stack([sums, jnp.zeros_like(sums)])`.
+
+    What is kept otherwise defines `combine` and `reduce`, too. Sums of what a function
+    makes of the batch need none of this: `jm.Sum().of(function)`.
     """
 
     @property
@@ -197,6 +205,12 @@ class Accumulator(Metric):
 
 
 def _add_leaves(a: jax.Array, b: jax.Array) -> jax.Array:
+    known = a.dtype == jnp.uint32 or jnp.issubdtype(a.dtype, jnp.floating)
+    if a.shape[:1] != (2,) or not known:
+        raise WrongKind(
+            "what is added is words, uint32 (2, ...), or two-floats, float32 (2, ...); "
+            f"the data has {a.dtype} {a.shape}. Define combine and reduce for it."
+        )
     return add_counts(a, b) if a.dtype == jnp.uint32 else add_two_floats(a, b)
 
 

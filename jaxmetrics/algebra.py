@@ -37,9 +37,18 @@ class Mapped(Through):
             raise WrongKind(f"map takes a function; got {self.function!r}.")
         return super().checked()
 
+    @property
+    def gives_intervals(self) -> bool:
+        """No: whatever the function makes is taken for numbers."""
+        return False
+
     def read(self, data: Any) -> Any:
         """The function of the inner value."""
-        return self.function(self.metric.answer(data))
+        return self.function(self.metric.answered(data))
+
+    def answered(self, data: Any) -> Any:
+        """The function of what is computed."""
+        return self.answer(data)
 
     def with_inputs(self, **names: str | None) -> "Mapped":
         """The same function of the renamed metric."""
@@ -108,12 +117,16 @@ class OfSeveral(Metric):
         """The function of the operands' values."""
         parts = by_key(self.accumulator, data)
         values = [
-            _single(x, x.answer(x.accumulator.assemble(parts)))
+            _single(x, x.answered(x.accumulator.assemble(parts)))
             if isinstance(x, Metric)
             else x
             for x in self.operands
         ]
         return self.of_values(*values)
+
+    def answered(self, data: Any) -> Any:
+        """The function of what is computed."""
+        return self.answer(data)
 
 
 class Arithmetic(OfSeveral):

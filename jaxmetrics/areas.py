@@ -18,6 +18,7 @@ import numpy as np
 
 from jaxmetrics import checks
 from jaxmetrics.checks import Mismatch
+from jaxmetrics.eager import reading
 from jaxmetrics.intervals import Interval, logit_interval, normal_quantile
 from jaxmetrics.metric import Readout
 from jaxmetrics.numerics import divide
@@ -96,6 +97,7 @@ class _ScoreArea(Readout):
         result = averaged(values, r.total[0], self._mean, self.zero_division)
         return result if self.dtype is None else self._cast(result)
 
+    @reading
     def error_bound(self, state: State) -> jax.Array:
         """How far `compute` is at most from the value of the scores themselves.
 
@@ -106,29 +108,26 @@ class _ScoreArea(Readout):
         Weights are those that are kept: 48 bits below the largest of a batch.
         Averaged as the value is; NaN where that is.
         """
-        with checks.naming(self.label):
-            self._check(state)
-            r, unit = self._ranks(state.data)
-            lowest, estimate, highest = self.area(r, unit)
-            error = jnp.maximum(highest - estimate, estimate - lowest) + ROUNDING
-            if self.dtype is not None:
-                # JAX has no types for it.
-                error += float(jnp.finfo(self.dtype).eps)  # type: ignore[no-untyped-call]
-            missing = jnp.asarray(self.zero_division * 0, error.dtype)
-            error = jnp.where(self._exists(r), error, missing)
-            bound = averaged(error, r.total[0], self._mean, self.zero_division * 0)
-            poisoned: jax.Array = self.poisoned(bound, state.data)
-            return poisoned
+        r, unit = self._ranks(state.data)
+        lowest, estimate, highest = self.area(r, unit)
+        error = jnp.maximum(highest - estimate, estimate - lowest) + ROUNDING
+        if self.dtype is not None:
+            # JAX has no types for it.
+            error += float(jnp.finfo(self.dtype).eps)  # type: ignore[no-untyped-call]
+        missing = jnp.asarray(self.zero_division * 0, error.dtype)
+        error = jnp.where(self._exists(r), error, missing)
+        bound = averaged(error, r.total[0], self._mean, self.zero_division * 0)
+        poisoned: jax.Array = self.poisoned(bound, state.data)
+        return poisoned
 
+    @reading
     def classes_without_value(self, state: State) -> jax.Array:
         """How many classes have no area, for want of positives or of negatives.
 
         They are left out of averages, unless `zero_division` is a number; int32.
         """
-        with checks.naming(self.label):
-            self._check(state)
-            exists = self._exists(self._ranks(state.data)[0])
-            return jnp.sum(~exists, dtype=np.int32)
+        exists = self._exists(self._ranks(state.data)[0])
+        return jnp.sum(~exists, dtype=np.int32)
 
     @property
     def _mean(self) -> str | None:
@@ -183,6 +182,7 @@ class AUROC(_ScoreArea):
       operating characteristic curve; scikit-learn, `roc_auc_score`.
     """
 
+    @reading
     def interval(self, state: State, confidence: float = 0.95) -> Interval:
         """A confidence interval for the area, from the state alone (DeLong).
 
@@ -209,24 +209,22 @@ class AUROC(_ScoreArea):
           DeLong, DeLong and Clarke-Pearson (1988), Comparing the areas under two or
           more correlated receiver operating characteristic curves.
         """
-        with checks.naming(self.label):
-            self._check(state)
-            refuse_average(self.average)
-            z = normal_quantile(confidence)
-            r = self.accumulator.ranks(state.data)
-            units = self.accumulator.typical_weight(state.data)
-            numbers = [divide(x, u) for x, u in zip(r.total, units[::-1], strict=True)]
-            area = jnp.clip(self.area(r, units).estimate, 0, 1)
-            variance = sum(
-                divide(spread, number - 1)
-                for spread, number in zip(_spreads(r, area), numbers, strict=True)
-            )
-            known = self._exists(r) & (numbers[0] > 1) & (numbers[1] > 1)
-            nan = jnp.full_like(area, jnp.nan)
-            error = jnp.where(known, jnp.sqrt(variance), nan)
-            found = logit_interval(jnp.where(known, area, nan), error, z)
-            poisoned: Interval = self.poisoned(found, state.data)
-            return poisoned
+        refuse_average(self.average)
+        z = normal_quantile(confidence)
+        r = self.accumulator.ranks(state.data)
+        units = self.accumulator.typical_weight(state.data)
+        numbers = [divide(x, u) for x, u in zip(r.total, units[::-1], strict=True)]
+        area = jnp.clip(self.area(r, units).estimate, 0, 1)
+        variance = sum(
+            divide(spread, number - 1)
+            for spread, number in zip(_spreads(r, area), numbers, strict=True)
+        )
+        known = self._exists(r) & (numbers[0] > 1) & (numbers[1] > 1)
+        nan = jnp.full_like(area, jnp.nan)
+        error = jnp.where(known, jnp.sqrt(variance), nan)
+        found = logit_interval(jnp.where(known, area, nan), error, z)
+        poisoned: Interval = self.poisoned(found, state.data)
+        return poisoned
 
     def area(self, r: Ranks, unit: jax.Array) -> Area:
         """Pairs in other cells, and those inside, none, some and all of them won."""

@@ -10,10 +10,12 @@ import numpy as np
 from jaxmetrics import checks
 from jaxmetrics.accumulator import Accumulator
 from jaxmetrics.checks import WrongKind
+from jaxmetrics.eager import reading
 from jaxmetrics.lockstep import WAIVED_BUT_NAN
 from jaxmetrics.metric import Metric
 from jaxmetrics.numerics import float_dtype
 from jaxmetrics.reduction import AxisName, reduce_over
+from jaxmetrics.state import State
 from jaxmetrics.wrapping import Through
 
 __all__ = ["Best", "BestSoFar", "BestValue"]
@@ -166,7 +168,8 @@ class BestSoFar(Through):
     the best window or period. Bad values make it NaN, as they do the metric.
 
     A value after one batch of many counts too. Where a validation has several batches,
-    `BestSoFar(Every(metric, batches))` is the best of whole validations.
+    `BestSoFar(Every(metric, batches))` is the best of whole validations; its `update`
+    counts batches all the same.
 
     Merging, and `all_reduce` over devices, takes the better of the values that each had
     for its own rows. Inside `jit` over a sharded batch, where the state is global, the
@@ -202,6 +205,13 @@ class BestSoFar(Through):
     def accumulator(self) -> BestValue:
         """The metric's state and the best value."""
         return BestValue(self.metric, self.mode)
+
+    @reading
+    def is_new(self, state: State) -> jax.Array:
+        """Whether the last update made it the best, for a checkpoint; boolean."""
+        data = state.data
+        last: jax.Array = (data.updates > 0) & (data.update == data.updates - 1)
+        return last
 
     def read(self, data: BestData) -> Best:
         """The best and when it was."""

@@ -25,6 +25,7 @@ from jax import lax
 from jaxmetrics import checks
 from jaxmetrics.accumulator import Accumulator
 from jaxmetrics.checks import Mismatch, WrongKind
+from jaxmetrics.eager import reading
 from jaxmetrics.metric import Metric, by_key
 from jaxmetrics.replicates import IDS, Replicates
 from jaxmetrics.state import State
@@ -128,6 +129,11 @@ class Bootstrap(Around):
         }
 
     @property
+    def gives_intervals(self) -> bool:
+        """Yes."""
+        return True
+
+    @property
     def from_counts(self) -> bool:
         """Whether the replicates are drawn from the counts, in `compute`."""
         # Counts of several accumulators are of the same rows, and not independent.
@@ -208,11 +214,10 @@ class Bootstrap(Around):
         ]
         return Bootstrapped(value, error, Bounds(low, high), Bounds(*basic))
 
+    @reading
     def replicates_of(self, state: State) -> Any:
         """The metric of each replicate, with a leading axis."""
-        with checks.naming(self.label):
-            self._check(state)
-            return self.poisoned(self._values(state.data)[1], state.data)
+        return self.poisoned(self._values(state.data)[1], state.data)
 
     def p_value(self, null: float = 0.0) -> Metric:
         """How likely a metric as far from `null` would be if that were the truth.
@@ -244,6 +249,11 @@ class PValue(Through):
     def label(self) -> str:
         """The bootstrap's, and what is read of it."""
         return f"{self.metric.label}.p_value"
+
+    @property
+    def gives_intervals(self) -> bool:
+        """No: a number."""
+        return False
 
     def read(self, data: Any) -> Any:
         """The share of replicates on the other side, twice."""

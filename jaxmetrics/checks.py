@@ -5,6 +5,7 @@ traced. Every sentence states what was expected, what came and the way out; the 
 that was called puts its name in front.
 """
 
+import inspect
 import math
 import operator
 from collections.abc import Iterator, Sequence
@@ -232,6 +233,26 @@ def dtype(value: Any, *, integers: bool = False) -> np.dtype | None:
     raise WrongKind(f"dtype must be {what}; got {result.name}.")
 
 
+def takes(function: Any, argument: str, parameters: str) -> None:
+    """Refuses what is no function of these parameters, as far as can be told."""
+    if not callable(function):
+        raise WrongKind(
+            f"{argument} must be a function of ({parameters}); got "
+            f"{type(function).__name__}."
+        )
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return
+    try:
+        signature.bind(*parameters.split(", "))
+    except TypeError:
+        raise WrongKind(
+            f"{argument} is called as {argument}({parameters}); got a function of "
+            f"{signature}."
+        ) from None
+
+
 # --- arguments -----------------------------------------------------------------------
 
 
@@ -255,22 +276,40 @@ def array(value: ArrayLike, argument: str) -> jax.Array:
 
 
 _TOO_WIDE = (
-    "{} holds integers that do not fit 32 bits, to which JAX would cut them; pass "
-    "floats (ids: numbers below 2^31), or enable 64-bit types with "
+    "{} holds integers that do not fit 32 bits, to which JAX would cut them. Pass "
+    "ids below 2^31, all else as floats; or enable 64-bit types with "
     "jax.config.update('jax_enable_x64', True)."
 )
 
 
-def require_32_bits(value: Any, argument: str) -> None:
-    """Refuses what JAX would wrap silently; only a host array can be looked at."""
+def fits_32_bits(value: Any) -> bool:
+    """Whether JAX takes all integers as they are; only a host array can be seen."""
     wide = isinstance(value, np.ndarray | np.integer) and value.dtype.itemsize == 8
     if not wide or value.dtype.kind not in "iu" or not np.size(value):
-        return
+        return True
     if jax.config.read("jax_enable_x64"):
-        return
+        return True
     limits = np.iinfo(np.int32 if value.dtype.kind == "i" else np.uint32)
-    if np.min(value) < limits.min or np.max(value) > limits.max:
+    return bool(np.min(value) >= limits.min and np.max(value) <= limits.max)
+
+
+def require_32_bits(value: Any, argument: str) -> None:
+    """Refuses what JAX would wrap silently."""
+    if not fits_32_bits(value):
         raise Mismatch(_TOO_WIDE.format(argument))
+
+
+def numbers_as_array(value: Any) -> Any:
+    """Python's numbers, and lists of them, as a host array; all else as it is."""
+    if not isinstance(value, list | tuple | int | float | np.generic):
+        return value
+    if not all(isinstance(x, int | float | np.generic) for x in jax.tree.leaves(value)):
+        return value
+    try:
+        result = np.asarray(value)
+    except ValueError:  # lists of several lengths, which are refused by name
+        return value
+    return result if result.dtype.kind in "bfiu" else value
 
 
 def align(y_true: jax.Array, y_pred: jax.Array) -> tuple[jax.Array, jax.Array]:

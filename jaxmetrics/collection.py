@@ -126,6 +126,11 @@ class Collection(Metric, own_init=True):
         return Joint.made_of([metric for _, metric in self.members])
 
     @property
+    def gives_intervals(self) -> bool:
+        """Whether any member does."""
+        return any(metric.gives_intervals for _, metric in self.members)
+
+    @property
     def refused(self) -> frozenset[str]:
         """What any member refuses."""
         return frozenset().union(*(metric.refused for _, metric in self.members))
@@ -156,7 +161,7 @@ class Collection(Metric, own_init=True):
         """Every member's result in one flat dict."""
         results: dict[str, Any] = {}
         for name, metric in self.members:
-            value = metric.answer(metric.accumulator.assemble(data))
+            value = metric.answered(metric.accumulator.assemble(data))
             for path, leaf in _flattened(value):
                 key = self.prefix + "/".join([name, *path])
                 if key in results:
@@ -170,6 +175,10 @@ class Collection(Metric, own_init=True):
         """As `read`: every member answers for its own bad rows."""
         return self.read(data)
 
+    def answered(self, data: Any) -> dict[str, Any]:
+        """As `read`, in the order of the members."""
+        return self.read(data)
+
     def scalars(self, state: State) -> dict[str, jax.Array]:
         """The scalars of `compute` alone, as loggers take them."""
         return {name: x for name, x in self.compute(state).items() if jnp.ndim(x) == 0}
@@ -177,7 +186,7 @@ class Collection(Metric, own_init=True):
     def validity(self, state: State) -> dict[str, Validity | dict[str, Any]]:
         """The `Validity` of what each member reads, by name."""
         with checks.naming(self.label):
-            self._check(state)
+            self.check_state(state)
         return {
             name: metric.validity(self.member_state(state, name))
             for name, metric in self.members
@@ -186,7 +195,7 @@ class Collection(Metric, own_init=True):
     def member_state(self, state: State, name: str) -> State:
         """The state of one member, for `metrics[name].compute` and its like."""
         with checks.naming(self.label):
-            self._check(state)
+            self.check_state(state)
         owner = self[name].accumulator
         return State(owner.assemble(state.data), owner)
 
@@ -202,7 +211,10 @@ def as_metric(name: Any, metric: Any) -> Metric:
             f"{name!r} is the class {metric.__name__}; make it: {metric.__name__}()."
         )
     if not isinstance(metric, Metric):
-        raise WrongKind(f"{name!r} must be a metric; got {type(metric).__name__}.")
+        raise WrongKind(
+            f"{name!r} must be a metric, or a dict of metrics by name; got "
+            f"{type(metric).__name__}."
+        )
     return metric
 
 

@@ -1,14 +1,18 @@
 """Metrics of what a function makes of the batch."""
 
 import inspect
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from jaxmetrics import checks
 from jaxmetrics.accumulator import ROLES, Accumulator, together
-from jaxmetrics.checks import WrongKind
+from jaxmetrics.checks import Mismatch, WrongKind
 from jaxmetrics.metric import Metric
 from jaxmetrics.renaming import StandIn
 from jaxmetrics.wrapping import Wrapper
@@ -77,8 +81,10 @@ class FromFunction(Wrapper):
 
     def returned(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """What the function returns, by name."""
-        own = [p.name for p in self._parameters]
-        result = self.function(**{name: given[name] for name in own if name in given})
+        own = [p.name for p in self._parameters if p.name in given]
+        taken = {name: _as_arrays(given[name], name) for name in own}
+        with _without_expansion(taken):
+            result = self.function(**taken)
         if isinstance(result, Mapping):
             return dict(result)
         needed = [name for name, need in self.inner.inputs.items() if need]
@@ -123,6 +129,52 @@ class FromFunction(Wrapper):
     def decayed(self, data: Any, factor: jax.Array) -> Any:
         """The inner accumulator's."""
         return self.inner.decayed(data, factor)
+
+
+def _as_arrays(value: Any, name: str) -> Any:
+    """What came, as arrays that do not wrap or round where others would not."""
+
+    def widened(x: Any) -> Any:
+        if not isinstance(x, jax.Array | np.ndarray | np.generic | int | float):
+            return x
+        result = jnp.asarray(x)
+        if result.dtype.itemsize < 4:
+            for kind, wide in ((jnp.floating, jnp.float32), (jnp.integer, jnp.int32)):
+                if jnp.issubdtype(result.dtype, kind):
+                    return result.astype(wide)
+        return result
+
+    leaves = jax.tree.leaves(value)
+    if isinstance(value, list | tuple) and all(np.ndim(x) == 0 for x in leaves):
+        value = jnp.asarray(value)
+    for x in leaves:
+        checks.require_32_bits(x, name)
+    return jax.tree.map(widened, value)
+
+
+@contextmanager
+def _without_expansion(taken: Mapping[str, Any]) -> Iterator[None]:
+    """Refuses that rows against a column of them become a square."""
+    shapes = {n: np.shape(x) for n, x in taken.items() if isinstance(x, jax.Array)}
+    found = [
+        (column, rows)
+        for column, rows in itertools.permutations(shapes, 2)
+        if shapes[column] == (*shapes[rows], 1) and shapes[rows] not in ((), (1,))
+    ]
+    if not found:
+        yield
+        return
+    column, rows = found[0]
+    try:
+        with jax.numpy_rank_promotion("raise"):
+            yield
+    except ValueError as error:
+        if "rank_promotion" not in str(error):
+            raise
+        raise Mismatch(
+            f"{column} {shapes[column]} and {rows} {shapes[rows]} would be broadcast "
+            f"against each other. Give them one shape, as in {column}[..., 0]."
+        ) from None
 
 
 class Computed(StandIn):

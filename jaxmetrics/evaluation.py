@@ -127,11 +127,14 @@ def evaluate(
     """
     with checks.naming("evaluate"):
         metric = as_metric("metrics", metrics)
-        if not callable(step):
+        if isinstance(batches, Mapping) or not isinstance(batches, Iterable):
             raise WrongKind(
-                f"step must be a function of a batch; got {type(step).__name__}. "
-                "Let it return the inputs of the metrics by name."
+                f"batches must be an iterable of batches; got "
+                f"{type(batches).__name__}. Of one batch, pass [batch]."
             )
+        checks.takes(step, "step", "params, batch" if params is not None else "batch")
+        if save is not None:
+            checks.takes(save, "save", "state, batches")
         batch_size = checks.optional_integer(batch_size, "batch_size", 1)
         save_every = checks.integer(save_every, "save_every", 1)
         mesh = feeding.mesh_of(params) if mesh is None else mesh

@@ -18,6 +18,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxmetrics import checks
+from jaxmetrics.eager import reading
 from jaxmetrics.metric import Readout
 from jaxmetrics.numerics import float_dtype
 from jaxmetrics.sample import Sample, Scored, checked_rows
@@ -181,12 +182,11 @@ class _ExactArea(Readout):
         """The area of all rows."""
         return _area_of(self.area, rows, self.zero_division)
 
+    @reading
     def overflow(self, state: State) -> jax.Array:
         """How many rows found no room, which makes the value NaN; int32."""
-        with checks.naming(self.label):
-            self._check(state)
-            came = self.accumulator.came(state.data)
-            return jnp.maximum(came - self.capacity, np.int32(0))
+        came = self.accumulator.came(state.data)
+        return jnp.maximum(came - self.capacity, np.int32(0))
 
 
 class ExactAUROC(_ExactArea):

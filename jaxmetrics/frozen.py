@@ -52,6 +52,8 @@ class Frozen(Shown):
                 "equality and hashing; declare options as annotated fields instead."
             )
         dataclasses.dataclass(frozen=True, eq=False, repr=False, init=not own_init)(cls)
+        if not own_init:
+            _name_unknown_options(cls)
         jax.tree_util.register_static(cls)
 
     def __post_init__(self) -> None:
@@ -104,6 +106,24 @@ class Frozen(Shown):
 
     def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
         return _rebuild, (type(self), dict(self._options()))
+
+
+def _name_unknown_options(cls: type) -> None:
+    """Lets the constructor say which options there are."""
+    init = cls.__dict__["__init__"]
+    signature = inspect.signature(init)
+
+    @functools.wraps(init)
+    def checked(self: Any, *args: Any, **options: Any) -> None:
+        try:
+            signature.bind(self, *args, **options)
+        except TypeError as error:
+            names = ", ".join(list(signature.parameters)[1:])
+            with checks.naming(cls.__name__):
+                raise WrongKind(f"{error}; the options are: {names}.") from None
+        init(self, *args, **options)
+
+    cls.__init__ = checked  # type: ignore[misc]
 
 
 def _rebuild(cls: type[Frozen], options: dict[str, Any]) -> Frozen:

@@ -135,6 +135,17 @@ def _explicit_axes(
     return mesh, found
 
 
+def row_numbers(like: jax.Array) -> jax.Array:
+    """uint32 (rows,): 0, 1 and so on, sharded as the rows of an array are."""
+    mesh, axes = _explicit_axes([like])
+    shape = like.shape[:1]
+    if mesh is None:
+        return lax.broadcasted_iota(jnp.uint32, shape, 0)
+    with jax.sharding.use_abstract_mesh(mesh):
+        out = NamedSharding(mesh, PartitionSpec(axes[0] or None))
+        return lax.broadcasted_iota(jnp.uint32, shape, 0, out_sharding=out)
+
+
 class Lanes(NamedTuple):
     """How many lanes, and the mesh axes that carry them under Explicit sharding."""
 

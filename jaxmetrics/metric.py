@@ -25,6 +25,7 @@ from jax.experimental import checkify
 
 from jaxmetrics import checks
 from jaxmetrics.checks import WrongKind
+from jaxmetrics.eager import compiled, reading
 from jaxmetrics.frozen import Frozen
 from jaxmetrics.reduction import AxisName
 from jaxmetrics.state import State, check_owner, check_template
@@ -110,10 +111,12 @@ class Metric(Frozen):
           TypeError: At trace time, where an input is missing, unknown or no number.
         """
         with checks.naming(self.label):
-            self._check(state)
+            self.check_state(state)
             owner = self.accumulator
+            args = tuple(map(checks.numbers_as_array, args))
+            kwargs = {n: checks.numbers_as_array(x) for n, x in kwargs.items()}
             self.admit(dict(zip(owner.inputs, args, strict=False)) | kwargs)
-            return State(owner.extend(state.data, *args, **kwargs), owner)
+            return State(_extended(owner, state.data, *args, **kwargs), owner)
 
     def merge(self, state: State, other: State) -> State:
         """The state that has seen what both have; associative, `init()` is neutral.
@@ -122,10 +125,10 @@ class Metric(Frozen):
         compiles once and holds two states at a time.
         """
         with checks.naming(self.label):
-            self._check(state)
-            self._check(other)
+            self.check_state(state)
+            self.check_state(other)
             owner = self.accumulator
-            return State(owner.combine(state.data, other.data), owner)
+            return State(_combined(owner, state.data, other.data), owner)
 
     def all_reduce(self, state: State, axis_name: AxisName) -> State:
         """The merge over all devices along `axis_name`, the same on each of them.
@@ -135,7 +138,7 @@ class Metric(Frozen):
         is; elsewhere reducing twice counts every device twice.
         """
         with checks.naming(self.label):
-            self._check(state)
+            self.check_state(state)
             owner = self.accumulator
             return State(owner.reduce(state.data, axis_name), owner)
 
@@ -146,18 +149,17 @@ class Metric(Frozen):
         `validity`.
         """
         with checks.naming(self.label):
-            self._check(state)
-            return self.answer(state.data)
+            self.check_state(state)
+            return self.answered(state.data)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The value of one batch: `compute(update(init(), ...))`."""
         return self.compute(self.update(self.init(), *args, **kwargs))
 
+    @reading
     def validity(self, state: State) -> Any:
         """How many bad values the state has seen since `init()`: a `Validity`."""
-        with checks.naming(self.label):
-            self._check(state)
-            return self.accumulator.problems(state.data)
+        return self.accumulator.problems(state.data)
 
     def debug_check(self, state: State) -> None:
         """Raises under `checkify` if the state has seen bad values; inert elsewhere.
@@ -167,7 +169,7 @@ class Metric(Frozen):
         but keeps a jitted function off JAX's fast dispatch; so `update` never does it.
         """
         with checks.naming(self.label):
-            self._check(state)
+            self.check_state(state)
         for part in self.accumulator.parts:
             flags = part.flags(part.assemble(by_key(self.accumulator, state.data)))
             if flags is None:
@@ -183,10 +185,15 @@ class Metric(Frozen):
             hint = _INSTEAD.get(name)
             raise AttributeError(
                 f"{type(self).__name__} has no attribute {name!r}"
-                + (f"; a metric is a value: {hint}." if hint else ".")
+                + (f"; instead: {hint}." if hint else ".")
             )
 
     # --- for metrics made of metrics --------------------------------------------------
+
+    @property
+    def gives_intervals(self) -> bool:
+        """Whether its value holds intervals, which are no numbers to compare."""
+        return False
 
     @property
     def refused(self) -> frozenset[str]:
@@ -205,11 +212,20 @@ class Metric(Frozen):
         """The value, NaN where the data has seen what has no value."""
         return self.poisoned(self.read(data), data)
 
+    def answered(self, data: Any) -> Any:
+        """`answer`, compiled where nothing is traced.
+
+        Where it calls functions of the user's, these get what is computed, and what is
+        below them is compiled.
+        """
+        return _answer(self, data)
+
     def poisoned(self, value: Any, data: Any) -> Any:
         """A value read from the data, NaN where these have seen what has no value."""
-        return _poison(value, self.accumulator.is_valid(data))
+        return _poison(value, _is_valid(self.accumulator, data))
 
-    def _check(self, state: Any) -> None:
+    def check_state(self, state: Any) -> None:
+        """Refuses what is not a state of this metric's accumulator."""
         owner = self.accumulator
         check_owner(state, owner)
         check_template(state.data, functools.partial(_template, owner))
@@ -279,8 +295,10 @@ class Metric(Frozen):
           function: Pure and jittable; takes inputs by name and returns the metric's
             inputs by name, or its one required input. Its parameters become the inputs
             of the metric; `sample_weight` and `mask` reach the metric as they are,
-            unless the function takes them. What it returns replaces a weight, and a
-            mask of its own joins the one that was passed. States know it by its name,
+            unless the function takes them. Arrays come to it as float32 and int32
+            where they are narrower; one of shape (rows, 1) is not broadcast against
+            one of (rows,). What it returns replaces a weight, and a mask of its own
+            joins the one that was passed. States know it by its name,
             so a lambda is for those that are not written to files.
 
         Example:
@@ -382,9 +400,13 @@ class Readout(Metric):
 _INSTEAD = MappingProxyType(
     {
         "update_state": "state = metric.update(state, y_true=..., y_pred=...)",
+        "reset": "state = metric.init()",
         "reset_state": "state = metric.init()",
         "reset_states": "state = metric.init()",
         "result": "metric.compute(state)",
+        "error_bound": "areas under curves of scores have one, as AUROC",
+        "interval": "proportions and AUROC have one; of any other metric, "
+        "jm.Bootstrap(metric)",
     }
 )
 
@@ -401,6 +423,26 @@ _BAD_VALUES = (
 def by_key(owner: "Accumulator", data: Any) -> Mapping[str, Any]:
     """The data of each part by its key."""
     return {owner.key: data} if owner.parts == (owner,) else data
+
+
+@compiled
+def _answer(metric: Metric, data: Any) -> Any:
+    return metric.answer(data)
+
+
+@compiled
+def _extended(owner: "Accumulator", data: Any, /, *args: Any, **kwargs: Any) -> Any:
+    return owner.extend(data, *args, **kwargs)
+
+
+@compiled
+def _combined(owner: "Accumulator", data: Any, other: Any) -> Any:
+    return owner.combine(data, other)
+
+
+@compiled
+def _is_valid(owner: "Accumulator", data: Any) -> jax.Array | None:
+    return owner.is_valid(data)
 
 
 @functools.lru_cache(maxsize=1024)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxmetrics import checks
 from jaxmetrics.checks import WrongKind
 from jaxmetrics.counts import ConfusionCounts, CountsData
+from jaxmetrics.eager import reading
 from jaxmetrics.intervals import Interval, normal_quantile, wilson_interval
 from jaxmetrics.metric import Readout
 from jaxmetrics.numerics import divide, read_count
@@ -192,6 +193,7 @@ class Proportion(Ratio):
         part, rest = self.parts(c)
         return divide(part, part + rest, self.zero_division)
 
+    @reading
     def interval(self, state: State, confidence: float = 0.95) -> Interval:
         """A confidence interval for the share, from the state alone (Wilson).
 
@@ -215,15 +217,13 @@ class Proportion(Ratio):
           Wilson (1927), Probable inference, the law of succession, and statistical
           inference. Kish (1965), Survey Sampling.
         """
-        with checks.naming(self.label):
-            self._check(state)
-            refuse_average(self.average)
-            z = normal_quantile(confidence)
-            part, rest = self.parts(self._counts(state.data))
-            typical = self.accumulator.typical_weight(state.data)
-            found = wilson_interval(part / typical, rest / typical, z)
-            poisoned: Interval = self.poisoned(found, state.data)
-            return poisoned
+        refuse_average(self.average)
+        z = normal_quantile(confidence)
+        part, rest = self.parts(self._counts(state.data))
+        typical = self.accumulator.typical_weight(state.data)
+        found = wilson_interval(part / typical, rest / typical, z)
+        poisoned: Interval = self.poisoned(found, state.data)
+        return poisoned
 
 
 class ConfusionMetric(Ratio):

@@ -50,6 +50,10 @@ class StandIn(Around):
         """The metric's answer."""
         return self.metric.answer(self.own(data))
 
+    def answered(self, data: Any) -> Any:
+        """The metric's."""
+        return self.metric.answered(self.own(data))
+
     if not TYPE_CHECKING:  # as in `Metric`
 
         def __getattr__(self, name: str) -> Any:
@@ -69,7 +73,7 @@ class StandIn(Around):
             if not isinstance(x, State):
                 return x
             with checks.naming(self.label):
-                self._check(x)
+                self.check_state(x)
             return State(self.own(x.data), self.metric.accumulator)
 
         @functools.wraps(method)

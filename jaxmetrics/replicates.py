@@ -16,6 +16,7 @@ from jax import lax
 from jaxmetrics import checks
 from jaxmetrics.accumulator import together
 from jaxmetrics.checks import Mismatch, WrongKind
+from jaxmetrics.lanes import row_numbers
 from jaxmetrics.numerics import add_counts, words_from_counts
 from jaxmetrics.poisson import drawn_together
 from jaxmetrics.reduction import AxisName, reduce_over
@@ -106,10 +107,11 @@ class Replicates(Wrapper):
                         f"{rows} for {name} {shape}."
                     )
         else:
-            rows = self._rows(inputs)
+            first = self._first(inputs)
+            rows = first.shape[0]
             _refuse_devices()
             start = data.rows[0, 0] | (data.rows[1, 0] << 21)  # below 2^32
-            numbers = start + lax.iota(jnp.uint32, rows)
+            numbers = start + row_numbers(first)
             counted, counters = rows, jnp.maximum(data.counters, _ONCE)
         return ReplicateData(
             self.inner.extend(data.whole, **inputs),
@@ -120,14 +122,14 @@ class Replicates(Wrapper):
             counters,
         )
 
-    def _rows(self, inputs: Mapping[str, Any]) -> int:
-        """How many rows the batch has."""
+    def _first(self, inputs: Mapping[str, Any]) -> jax.Array:
+        """An array with as many rows as the batch."""
         needed = [name for name, need in self.inner.inputs.items() if need]
-        first = (*self.inner.row_inputs, *needed)[0]
-        shape = np.shape(jax.tree.leaves(inputs[first])[0])
-        if not shape:
-            raise Mismatch(f"rows are drawn, and {first} has no axis of rows.")
-        return int(shape[0])
+        name = (*self.inner.row_inputs, *needed)[0]
+        first = jnp.asarray(jax.tree.leaves(inputs[name])[0])
+        if not first.ndim:
+            raise Mismatch(f"rows are drawn, and {name} has no axis of rows.")
+        return first
 
     def _drawn(self, replicates: Any, numbers: jax.Array, inputs: Any) -> Any:
         """The replicates with a batch, two at a time: a row's random bits last so."""

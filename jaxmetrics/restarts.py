@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxmetrics import checks
 from jaxmetrics.accumulator import Accumulator
 from jaxmetrics.checks import WrongKind
+from jaxmetrics.eager import reading
 from jaxmetrics.lockstep import WAIVED, after, in_lockstep
 from jaxmetrics.metric import by_key
 from jaxmetrics.reduction import AxisName
@@ -146,10 +147,9 @@ class Every(Around):
         """As `read`: a period answers for its own bad rows."""
         return self.read(data)
 
+    @reading
     def is_new(self, state: State) -> jax.Array:
         """Whether the last update has made a period whole; boolean."""
-        with checks.naming(self.label):
-            self._check(state)
         own = self._first(state.data)
         fresh: jax.Array = (own.updates == 0) & (own.periods > 0)
         return fresh

@@ -80,6 +80,7 @@ def to_bytes(metric: Metric, state: State) -> bytes:
       3.0
     """
     with checks.naming("to_bytes"):
+        _require_metric(metric)
         _require_names(metric.accumulator)
     return packed(metric, state)
 
@@ -99,6 +100,7 @@ def from_bytes(metric: Metric, data: bytes) -> State:
         name.
     """
     with checks.naming("from_bytes"):
+        _require_metric(metric)
         _require_names(metric.accumulator)
     return unpacked(metric, data)
 
@@ -133,6 +135,11 @@ def _layout(owner: Accumulator) -> Layout:
         ],
     }
     return Layout(template, json.dumps(header, separators=(",", ":")).encode())
+
+
+def _require_metric(metric: Any) -> None:
+    if not isinstance(metric, Metric):
+        raise WrongKind(f"the metric comes first; got {type(metric).__name__}.")
 
 
 def _require_names(owner: Accumulator) -> None:
@@ -221,14 +228,14 @@ def _check_header(header: bytes, wanted: bytes) -> None:
     try:
         came = json.loads(header)
         theirs = {path: (dtype, shape) for path, dtype, shape in came["arrays"]}
-        owners = ", ".join(came["accumulators"])
+        owners = [str(x) for x in came["accumulators"]]
     except (KeyError, RecursionError, TypeError, ValueError):
         raise _damaged("their header cannot be read") from None
     if list(theirs) != [path for path, *_ in ours["arrays"]]:
+        difference = _difference(owners, ours["accumulators"])
         raise Mismatch(
-            f"the bytes hold a state of {owners}, not of "
-            f"{', '.join(ours['accumulators'])}; read them with the metric that wrote "
-            "them, or with a Collection of the same accumulators."
+            f"the bytes {difference}; read them with the metric that wrote them, or "
+            "with a Collection of the same accumulators."
         )
     for path, dtype, shape in ours["arrays"]:
         if theirs[path] != (dtype, shape):
@@ -237,6 +244,17 @@ def _check_header(header: bytes, wanted: bytes) -> None:
                 f"{theirs[path][0]}{theirs[path][1]}. Read them with the version that "
                 "wrote them."
             )
+
+
+def _difference(theirs: list[str], ours: list[str]) -> str:
+    """What the bytes hold and should not, or should and do not."""
+    more = ", ".join(x for x in theirs if x not in ours)
+    less = ", ".join(x for x in ours if x not in theirs)
+    if not more and less:
+        return f"hold no state of {less}"
+    if more and not less:
+        return f"hold a state of {more}, too"
+    return f"hold a state of {more or theirs}, not of {less or ours}"
 
 
 def _arrays(body: bytes, like: list[jax.ShapeDtypeStruct]) -> list[jax.Array]:

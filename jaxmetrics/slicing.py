@@ -7,9 +7,11 @@ together. It reads out the metric of each, and what tells slices apart:
     recall.worst()  # of the slice where it is lowest
     recall.gap()  # equal opportunity; of a rate of predictions, demographic parity
     recall.ratio()
+
+What else is read of a metric's state, as its `interval`, is read of each slice, too.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -21,7 +23,8 @@ import numpy as np
 from jaxmetrics import checks
 from jaxmetrics.accumulator import ROLES, Accumulator
 from jaxmetrics.by_slice import BySlice, RowsBySlice, Slices
-from jaxmetrics.checks import WrongKind
+from jaxmetrics.checks import Mismatch, WrongKind
+from jaxmetrics.eager import reading
 from jaxmetrics.metric import Metric, by_key
 from jaxmetrics.numerics import divide, float_dtype, words_to_float, words_to_int
 from jaxmetrics.stacks import at
@@ -111,8 +114,30 @@ class Sliced(Around):
 
     def read(self, data: Any) -> Slices:
         """The metric's answers."""
+        return self._each(data, lambda own: self.metric.answer(own.data))
+
+    @reading
+    def interval(self, state: State, confidence: float = 0.95) -> Slices:
+        """The metric's `interval` of all rows and of each slice.
+
+        Args:
+          state: What `update` returned.
+          confidence: How often each should hold the truth.
+        """
+        metric: Any = self.metric  # which may have none, and says so
+        return self._each(state.data, lambda own: metric.interval(own, confidence))
+
+    @reading
+    def error_bound(self, state: State) -> Slices:
+        """The metric's `error_bound` of all rows and of each slice."""
+        metric: Any = self.metric
+        return self._each(state.data, metric.error_bound)
+
+    def _each(self, data: Any, read: Callable[[State], Any]) -> Slices:
+        """What is read of the metric's state of all rows and of each slice."""
+        owner = self.metric.accumulator
         states = self.inner(data, lambda _, own: own.states)
-        each = jax.vmap(self.metric.answer)(states)
+        each = jax.vmap(lambda own: read(State(own, owner)))(states)
         slices = at(each, slice(-1))
         if self.minimum_count:
             slices = jax.tree.map(self._suppress(data), slices)
@@ -137,10 +162,9 @@ class Sliced(Around):
 
         return suppress
 
+    @reading
     def outside(self, state: State) -> jax.Array:
         """How many `slice_ids` named no slice; int32, saturating."""
-        with checks.naming(self.label):
-            self._check(state)
         owner = self.metric.accumulator
         parts = by_key(self.accumulator, state.data)
         first = parts[self.wrap(owner.parts[0]).key]
@@ -159,6 +183,8 @@ class Sliced(Around):
 
     def worst_slice(self, mode: str = "max") -> Metric:
         """Which slice is worst: its number, -1 where none has a value; int32.
+
+        As of all integers, the least there is after a bad value.
 
         Args:
           mode: As for `worst`.
@@ -196,6 +222,12 @@ class OverSlices(Through):
         values = ("lowest", "highest", "gap", "ratio")
         readings = (*values, "lowest slice", "highest slice")
         reading = checks.choice(self.reading, "reading", readings)
+        if self.metric.gives_intervals:
+            raise Mismatch(
+                "intervals of slices cannot be compared by their ends; take the "
+                "interval of what is compared, as in "
+                "jm.Bootstrap(jm.Sliced(metric, num_slices).gap())."
+            )
         return {**super().checked(), "reading": reading}
 
     @property

@@ -249,10 +249,12 @@ class Joint(Accumulator):
                 )
         for name, need in self.inputs.items():
             if need and name not in given:
-                takers = [p.key for p in self.members if p.inputs.get(name)]
-                raise WrongKind(
-                    f"the input {name!r} is missing; {', '.join(takers)} needs it."
-                )
+                taker = next(p for p in self.members if p.inputs.get(name))
+                with checks.in_part(taker):
+                    raise WrongKind(
+                        f"the input {name!r} is missing; the inputs are "
+                        f"{list(self.inputs)}."
+                    )
         return {
             part.key: {name: given[name] for name in part.inputs if name in given}
             for part in self.members
@@ -358,6 +360,11 @@ class Through(Metric):
     def accumulator(self) -> Accumulator:
         """The metric's."""
         return self.metric.accumulator
+
+    @property
+    def gives_intervals(self) -> bool:
+        """As the metric."""
+        return self.metric.gives_intervals
 
     @property
     def refused(self) -> frozenset[str]:

@@ -327,6 +327,51 @@ def test_what_a_function_must_not_return_is_refused_while_tracing(
         jax.eval_shape(partial(metric.of(function), mask=np.ones(4, bool)))
 
 
+def test_what_a_function_gets_neither_wraps_nor_rounds_nor_joins_lists():
+    """As eagerly as under jit: arrays, of 32 bits where they were narrower."""
+
+    def total(a, b):
+        return a + b
+
+    rows = [
+        (error, {"y_true": np.uint8([1]), "y_pred": np.uint8([2])}, 1),
+        (total, {"a": [1.0, 2.0], "b": [3.0, 4.0]}, 5),
+        (total, {"a": np.int8([100, 0]), "b": np.int8([100, 0])}, 100),
+        (total, {"a": jnp.bfloat16([256]), "b": jnp.bfloat16([1])}, 257),
+        (total, {"a": np.float16([2048]), "b": 1.0}, 2049),
+    ]
+    for function, inputs, wanted in rows:
+        metric = jm.Mean().of(function)
+        assert metric(**inputs) == wanted
+        assert jax.jit(metric)(**inputs) == wanted
+    with pytest.raises(ValueError, match="y_true holds integers that do not fit 32"):
+        jm.Mean().of(error)(y_true=np.array([2**40]), y_pred=np.array([1]))
+
+
+def test_a_column_is_not_broadcast_against_rows_in_a_function():
+    """Nor with weights of the rows; what a function reshapes itself is its own."""
+    column, rows = np.ones((3, 1), np.float32), np.ones(3, np.float32)
+    words = r"Mean: y_true \(3, 1\) and y_pred \(3,\) .*as in y_true\[..., 0\]"
+    for more in ({}, {"mask": np.ones(3, bool)}, {"sample_weight": rows}):
+        with pytest.raises(ValueError, match=words):
+            jax.eval_shape(jm.Mean().of(error), y_true=column, y_pred=rows, **more)
+    with pytest.raises(ValueError, match=r"y_pred .*and y_true"):
+        jm.Mean().of(error)(y_true=rows, y_pred=column)
+
+    def of_rows(y_true, y_pred):
+        return y_true[:, 0] - y_pred
+
+    assert jm.Mean().of(of_rows)(y_true=column, y_pred=rows) == 0
+    alike = {"y_true": column[:1], "y_pred": rows[:1]}  # one row is no square
+    assert jm.Mean().of(error)(**alike) == 0
+
+    def fails(y_true, y_pred):
+        raise ValueError("its own")
+
+    with pytest.raises(ValueError, match=r"^its own$"):
+        jm.Mean().of(fails)(y_true=column, y_pred=rows)
+
+
 # --- side by side --------------------------------------------------------------------
 
 
@@ -507,6 +552,26 @@ def test_an_accumulator_of_ones_own_works_in_every_combinator():
             np.testing.assert_allclose(found[name], wanted, err_msg=f"{own} {name}")
     with pytest.raises(TypeError, match=r"what Plain\(\) keeps is no weighted sum"):
         jm.ExponentialMovingAverage(Plain(), 2.0)
+
+
+class OneNumber(jm.Accumulator):
+    """A sum that is neither words nor a two-float."""
+
+    def value(self, data):
+        return data
+
+    def empty(self):
+        return jnp.zeros((), jnp.float32)
+
+    def measure(self, values, sample_weight=None, *, mask=None):
+        return jnp.sum(jnp.asarray(values, jnp.float32))
+
+
+def test_data_that_cannot_be_added_as_words_or_two_floats_are_refused():
+    """Where the accumulator does not say how."""
+    own = OneNumber()
+    with pytest.raises(TypeError, match=r"float32 \(\)\. Define combine and reduce"):
+        own.update(own.init(), values=[1.0])
 
 
 def test_a_named_metric_is_the_same_under_another_name():

@@ -390,13 +390,21 @@ BATCH = {name: x[:4] for name, x in ROWS.items()}
             TypeError,
             "step must return a mapping of the inputs .*; got tuple",
         ),
-        ({"step": "auc"}, TypeError, "step must be a function of a batch; got str"),
+        (
+            {"step": "auc"},
+            TypeError,
+            r"step must be .* \(params, batch\); got s",
+        ),
         (
             {"step": lambda p, b: step(p, b) | {"mask": jnp.ones(3, bool)}},
             ValueError,
             r"mask that step returns .* each of the 4 rows of the batch; got .*\(3,\)",
         ),
-        ({"metrics": 3}, TypeError, "'metrics' must be a metric; got int"),
+        (
+            {"metrics": 3},
+            TypeError,
+            "'metrics' must be a metric, .*; got int",
+        ),
         ({"mesh": "data"}, TypeError, "mesh must be a jax.sharding.Mesh; got str"),
         (
             {"state": jm.Recall().init()},
@@ -405,6 +413,18 @@ BATCH = {name: x[:4] for name, x in ROWS.items()}
         ),
         ({"batch_size": 0}, ValueError, "batch_size must be an integer >= 1; got 0"),
         ({"save_every": 0.5}, TypeError, "save_every must be an integer >= 1; got 0.5"),
+        ({"batches": BATCH}, TypeError, r"iterable of batches; got dict. Of one"),
+        ({"batches": 3}, TypeError, "must be an iterable of batches; got int"),
+        (
+            {"step": lambda batch: batch},
+            TypeError,
+            r"step is called as step\(params, batch\); got a function of \(batch\)",
+        ),
+        (
+            {"save": lambda state: None},
+            TypeError,
+            r"save is called as save\(state, batches\); got a function of \(state\)",
+        ),
         ({"progress": 1}, TypeError, "progress must be True or False; got 1"),
     ],
 )

@@ -300,8 +300,8 @@ FAULTS: dict[str, tuple[type, str, Any]] = {
     "a key that is an address": (faulty(key=address), "checkpoint", VALUES),
     "equal by identity": (faulty(__eq__=is_same), "value", VALUES),
     "a trace for each copy": (faulty(__eq__=is_same), "one trace", VALUES),
-    "any owner accepted": (faulty(_check=forgives), "foreign states", VALUES),
-    "any shape accepted": (faulty(_check=forgives), "damaged states", VALUES),
+    "any owner accepted": (faulty(check_state=forgives), "foreign states", VALUES),
+    "any shape accepted": (faulty(check_state=forgives), "damaged states", VALUES),
 }
 
 

@@ -287,6 +287,36 @@ def test_slices_of_few_rows_are_suppressed_and_left_out():
     )
 
 
+def test_what_else_is_read_of_a_metric_is_read_of_each_slice():
+    """Intervals and bounds, none of slices of few rows, and none where none is."""
+    random = np.random.default_rng(5)
+    rows = {
+        "y_true": random.random(300) < 0.4,
+        "y_pred": random.random(300, dtype=np.float32),
+    }
+    ids = np.where(np.arange(300) < 10, 2, np.arange(300) % 2)
+    for plain, name, options in (
+        (jm.Recall(), "interval", {"confidence": 0.9}),
+        (jm.AUROC(num_cells=255), "interval", {}),
+        (jm.AUROC(num_cells=255), "error_bound", {}),
+    ):
+        sliced = jm.Sliced(plain, 3, minimum_count=20)
+        state = after(sliced, {**rows, "slice_ids": ids})
+        found = getattr(sliced, name)(state, **options)
+        for i in range(2):
+            mine = {key: x[ids == i] for key, x in rows.items()}
+            wanted = getattr(plain, name)(after(plain, mine), **options)
+            for a, b in zip(*map(jax.tree.leaves, (found.slices, wanted)), strict=True):
+                np.testing.assert_allclose(a[i], b, rtol=1e-6)
+                assert np.isnan(a[2])
+        total = getattr(plain, name)(after(plain, rows), **options)
+        for a, b in zip(*map(jax.tree.leaves, (found.total, total)), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-6)
+    means = jm.Sliced(jm.Mean(), 2)
+    with pytest.raises(AttributeError, match=r"Mean has no .* jm.Bootstrap\(metric\)"):
+        means.interval(means.init())
+
+
 def test_fairness_is_one_line():
     """Demographic parity, equal opportunity and equalised odds, from one state."""
 
@@ -710,6 +740,14 @@ UNFIT = [
     (lambda: jm.Sliced(jm.Mean(), 2, minimum_count=-1), "minimum_count must be an"),
     (lambda: jm.Sliced("mean", 2), "metric must be a metric; got 'mean'"),
     (lambda: jm.Sliced(jm.Mean(), 2).worst("most"), "mode must be one of"),
+    (
+        lambda: jm.Sliced(jm.Windowed(jm.Bootstrap(jm.Recall()), 2), 2).gap(),
+        r"intervals of slices cannot .* jm.Bootstrap\(jm.Sliced\(metric, num_slices\)",
+    ),
+    (
+        lambda: jm.Sliced(jm.Collection(b=jm.Bootstrap(jm.Recall())), 2).worst(),
+        "intervals of slices cannot be compared",
+    ),
     (lambda: jm.RowsBySlice(0), "num_slices must be an integer >= 1"),
 ]
 

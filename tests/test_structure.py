@@ -15,7 +15,7 @@ MODULES = [str(path.relative_to(ROOT)) for path in ROOT.rglob("*.py")]
 # A room imports from lower floors alone; the contract's room has six parts.
 FLOORS = [
     "checks names numerics reduction sorting",
-    "codes frozen intervals lanes limbs score_cells state thresholds wide",
+    "codes eager frozen intervals lanes limbs score_cells state thresholds wide",
     "forms poisson ranks totals",
     "sweeps",
     "histogram",

@@ -193,6 +193,12 @@ def test_the_best_is_the_first_of_equals_and_passes_over_what_has_no_value():
     np.testing.assert_array_equal(found["high/update"], [-1, 1, 2, 2, 2, 2])
     np.testing.assert_array_equal(found["low/value"], [NAN, 2, 2, 2, 2, 1])
     np.testing.assert_array_equal(found["low/update"], [-1, 1, 1, 1, 1, 5])
+    best, state, news = jm.BestSoFar(last), jm.BestSoFar(last).init(), []
+    for value in values:
+        state = best.update(state, values=value)
+        news.append(bool(best.is_new(state)))
+    assert not best.is_new(best.init())
+    assert news == [True, False, True, False, False, False]
     assert jm.BestSoFar(last, "MIN") == jm.BestSoFar(last, mode="min")
     assert isinstance(jm.BestSoFar(last).compute(jm.BestSoFar(last).init()), jm.Best)
 

@@ -10,6 +10,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import Mesh, PartitionSpec
 
+from jaxmetrics.eager import operation_by_operation
 from jaxmetrics.metric import Metric
 from jaxmetrics.state import State
 from jaxmetrics.testing.subject import (
@@ -78,12 +79,14 @@ def _type_never_changes(s: Subject) -> None:
 
 
 def _eager_is_jit(s: Subject) -> None:
-    eager = s.metric.update(s.metric.init(), **s.batch())
+    with operation_by_operation():
+        eager = s.metric.update(s.metric.init(), **s.batch())
     wanted = kinds(s.metric.init())
     require(kinds(eager) == wanted, f"an eager update makes {kinds(eager)} of {wanted}")
     s.same_answer("an eager update", eager, s.total)
     for _ in range(2):
-        result = s.metric.compute(s.total)
+        with operation_by_operation():
+            result = s.metric.compute(s.total)
         close("an eager result", jax.tree.map(jnp.asarray, result), s.result(s.total))
 
 
@@ -372,8 +375,9 @@ def _inputs_are_left_alone(s: Subject) -> None:
     before = {name: x.copy() for name, x in batch.items()}
     given = s.state(s.batches[0])
     state = jax.tree.map(lambda x: jnp.array(x, copy=True), given)
-    s.metric.update(state, **batch)
-    s.metric.merge(state, state)
+    with operation_by_operation():
+        s.metric.update(state, **batch)
+        s.metric.merge(state, state)
     same("the batch after update", batch, before)
     same("the state after update and merge", state, given)
 

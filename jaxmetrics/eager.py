@@ -1,0 +1,81 @@
+"""Calls outside of `jax.jit`: each one compiled function, not hundreds of small ones.
+
+Operation by operation JAX compiles every operation on its own, so that a first read
+would take seconds. Inside of `jit` and other transformations nothing changes.
+"""
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+
+from jaxmetrics import checks
+
+__all__ = ["compiled", "operation_by_operation", "reading"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_compiles = ContextVar("_compiles", default=True)
+
+
+@contextmanager
+def operation_by_operation() -> Iterator[None]:
+    """Compiles nothing, so that a law sees what functions do with plain arrays."""
+    token = _compiles.set(False)
+    try:
+        yield
+    finally:
+        _compiles.reset(token)
+
+
+def compiled(function: F) -> F:
+    """A function of a frozen value and arrays, compiled where it is called eagerly.
+
+    Args:
+      function: Pure and jittable; its first argument is static.
+    """
+    jitted = jax.jit(function, static_argnums=0)
+
+    @functools.wraps(function)
+    def call(value: Any, /, *args: Any, **kwargs: Any) -> Any:
+        if _compiles.get() and all(map(_is_array, jax.tree.leaves((args, kwargs)))):
+            return jitted(value, *args, **kwargs)
+        return function(value, *args, **kwargs)
+
+    return call  # type: ignore[return-value]
+
+
+def reading(method: F) -> F:
+    """A method of a metric that reads a state: its owner is checked, errors have names.
+
+    Compiled where it is called eagerly.
+
+    Args:
+      method: Takes a state, and numbers that are options of the read.
+    """
+
+    @compiled
+    def read(call: Any, state: Any) -> Any:
+        metric, args, kwargs = call
+        return method(metric, state, *args, **dict(kwargs))
+
+    @functools.wraps(method)
+    def call(metric: Any, state: Any, *args: Any, **kwargs: Any) -> Any:
+        with checks.naming(metric.label):
+            metric.check_state(state)
+            if all(isinstance(x, int | float) for x in (*args, *kwargs.values())):
+                return read((metric, args, tuple(kwargs.items())), state)
+            return method(metric, state, *args, **kwargs)
+
+    return call  # type: ignore[return-value]
+
+
+def _is_array(leaf: Any) -> bool:
+    """Whether it is an array as JAX keeps it, and no tracer."""
+    if isinstance(leaf, np.ndarray | np.generic):
+        return leaf.dtype.kind in "bfiu" and checks.fits_32_bits(leaf)
+    return isinstance(leaf, jax.Array) and not isinstance(leaf, jax.core.Tracer)

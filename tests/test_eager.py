@@ -1,0 +1,89 @@
+"""Calls outside of `jax.jit`: compiled as a whole, and with the same results."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxmetrics as jm
+from jaxmetrics.eager import compiled, operation_by_operation
+
+ROWS = {
+    "y_true": np.array([0, 1, 1, 0, 1]),
+    "y_pred": np.float32([0.2, 0.9, 0.4, 0.6, 0.7]),
+}
+
+
+@pytest.mark.parametrize(
+    "metric", [jm.Recall(), jm.AUROC(num_cells=255), jm.Recall().map(jnp.sqrt)]
+)
+def test_an_eager_call_gives_what_a_jitted_one_gives(metric, monkeypatch):
+    """Of arrays, lists and numbers of 64 bits; and no operation runs by itself."""
+    jitted = jax.jit(metric.update)(metric.init(), **ROWS)
+    lists = {name: x.tolist() for name, x in ROWS.items()}
+    wide = {
+        name: x.astype("f8" if x.dtype.kind == "f" else "i8")
+        for name, x in ROWS.items()
+    }
+    for rows in (ROWS, lists, wide):
+        eager = metric.update(metric.init(), **rows)
+        for mine, other in zip(
+            jax.tree.leaves(eager), jax.tree.leaves(jitted), strict=True
+        ):
+            np.testing.assert_array_equal(mine, other)
+    np.testing.assert_array_equal(
+        metric.compute(jitted), jax.jit(metric.compute)(jitted)
+    )
+
+
+def test_a_function_is_traced_once_for_equal_values_and_never_inside_another():
+    """The cache is that of `jit`: by value, shapes and dtypes."""
+    traced = []
+
+    @compiled
+    def twice(metric, x, *, more):
+        traced.append(isinstance(x, jax.core.Tracer))
+        return 2 * x + more
+
+    for _ in range(3):
+        assert twice(jm.Recall(), jnp.float32(2), more=np.float32(1)) == 5
+    assert traced == [True]
+    twice(jm.Recall(0.7), jnp.float32(2), more=np.float32(1))
+    assert traced == [True, True]
+    with operation_by_operation():
+        twice(jm.Recall(), jnp.float32(2), more=np.float32(1))
+    twice(jm.Recall(), jnp.float32(2), more=2)  # of no dtype
+    assert traced == [True, True, False, False]
+    jax.jit(lambda x: twice(jm.Recall(), x, more=x))(jnp.float32(2))
+    assert len(traced) == 5
+
+
+def test_functions_of_the_user_get_what_is_computed_in_the_order_of_the_members():
+    """Outside of `jit` a mapped function may look at numbers, and dicts keep order."""
+    seen = []
+
+    def look(value):
+        seen.append(float(value))
+        return value
+
+    metrics = jm.Collection(recall=jm.Recall().map(look), accuracy=jm.BinaryAccuracy())
+    found = metrics.compute(metrics.update(metrics.init(), **ROWS))
+    assert list(found) == ["recall", "accuracy"]
+    assert seen == [pytest.approx(2 / 3)]
+
+
+def test_states_on_an_explicit_mesh_are_read_outside_of_jit():
+    """Where JAX has no eager vmap."""
+    mesh = jax.make_mesh((jax.device_count(),), ("data",))
+    rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
+    size = 2 * jax.device_count()
+    values = jax.device_put(np.arange(size, dtype=np.float32), rows)
+    ids = jax.device_put(np.arange(size) % 2, rows)
+    for metric, batch in (
+        (jm.Sliced(jm.Mean(), 2), {"slice_ids": ids}),
+        (jm.Bootstrap(jm.Mean(), 2), {}),
+        (jm.Windowed(jm.Mean(), 2), {}),
+    ):
+        state = metric.update(metric.init(), values=values, **batch)
+        first = jax.tree.leaves(metric.compute(state))[0]
+        assert float(first) == (size - 1) / 2
