@@ -112,11 +112,10 @@ class Metric(Frozen):
         """
         with checks.naming(self.label):
             self.check_state(state)
-            owner = self.accumulator
             args = tuple(map(checks.numbers_as_array, args))
             kwargs = {n: checks.numbers_as_array(x) for n, x in kwargs.items()}
-            self.admit(dict(zip(owner.inputs, args, strict=False)) | kwargs)
-            return State(_extended(owner, state.data, *args, **kwargs), owner)
+            data = _extended(self, state.data, *args, **kwargs)
+            return State(data, self.accumulator)
 
     def merge(self, state: State, other: State) -> State:
         """The state that has seen what both have; associative, `init()` is neutral.
@@ -431,7 +430,9 @@ def _answer(metric: Metric, data: Any) -> Any:
 
 
 @compiled
-def _extended(owner: "Accumulator", data: Any, /, *args: Any, **kwargs: Any) -> Any:
+def _extended(metric: Metric, data: Any, /, *args: Any, **kwargs: Any) -> Any:
+    owner = metric.accumulator
+    metric.admit(dict(zip(owner.inputs, args, strict=False)) | kwargs)
     return owner.extend(data, *args, **kwargs)
 
 
