@@ -8,9 +8,11 @@ import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from numbers import Real
 from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxmetrics import checks
@@ -36,15 +38,15 @@ def compiled(function: F) -> F:
     """A function of a frozen value and arrays, compiled where it is called eagerly.
 
     Args:
-      function: Pure and jittable; its first argument is static.
+      function: Pure and jittable, of positional arguments; the first is static.
     """
     jitted = jax.jit(function, static_argnums=0)
 
     @functools.wraps(function)
-    def call(value: Any, /, *args: Any, **kwargs: Any) -> Any:
-        if _compiles.get() and all(map(_is_array, jax.tree.leaves((args, kwargs)))):
-            return jitted(value, *args, **kwargs)
-        return function(value, *args, **kwargs)
+    def call(value: Any, *args: Any) -> Any:
+        if _compiles.get() and all(map(_is_array, jax.tree.leaves(args))):
+            return jitted(value, *jax.tree.map(_own, args))
+        return function(value, *args)
 
     return call  # type: ignore[return-value]
 
@@ -67,15 +69,26 @@ def reading(method: F) -> F:
     def call(metric: Any, state: Any, *args: Any, **kwargs: Any) -> Any:
         with checks.naming(metric.label):
             metric.check_state(state)
-            if all(isinstance(x, int | float) for x in (*args, *kwargs.values())):
+            if all(isinstance(x, Real) for x in (*args, *kwargs.values())):
                 return read((metric, args, tuple(kwargs.items())), state)
             return method(metric, state, *args, **kwargs)
 
     return call  # type: ignore[return-value]
 
 
+def _own(leaf: Any) -> Any:
+    """An array that nobody writes to while it is read, which is later than the call."""
+    return leaf.copy() if isinstance(leaf, np.ndarray) else leaf
+
+
 def _is_array(leaf: Any) -> bool:
     """Whether it is an array as JAX keeps it, and no tracer."""
     if isinstance(leaf, np.ndarray | np.generic):
-        return leaf.dtype.kind in "bfiu" and checks.fits_32_bits(leaf)
+        return _is_real(leaf.dtype) and checks.fits_32_bits(leaf)
     return isinstance(leaf, jax.Array) and not isinstance(leaf, jax.core.Tracer)
+
+
+def _is_real(dtype: np.dtype) -> bool:
+    """Whether JAX has numbers of this dtype, and none of them is complex."""
+    kinds = jnp.bool_, jnp.integer, jnp.floating
+    return dtype.itemsize <= 8 and any(jnp.issubdtype(dtype, kind) for kind in kinds)

@@ -114,7 +114,7 @@ class Metric(Frozen):
             self.check_state(state)
             args = tuple(map(checks.numbers_as_array, args))
             kwargs = {n: checks.numbers_as_array(x) for n, x in kwargs.items()}
-            data = _extended(self, state.data, *args, **kwargs)
+            data = _extended(self, state.data, args, kwargs)
             return State(data, self.accumulator)
 
     def merge(self, state: State, other: State) -> State:
@@ -430,7 +430,7 @@ def _answer(metric: Metric, data: Any) -> Any:
 
 
 @compiled
-def _extended(metric: Metric, data: Any, /, *args: Any, **kwargs: Any) -> Any:
+def _extended(metric: Metric, data: Any, args: Any, kwargs: Any) -> Any:
     owner = metric.accumulator
     metric.admit(dict(zip(owner.inputs, args, strict=False)) | kwargs)
     return owner.extend(data, *args, **kwargs)

@@ -11,13 +11,12 @@ from jax import lax
 from jaxmetrics import checks
 from jaxmetrics.accumulator import Accumulator
 from jaxmetrics.checks import Mismatch, WrongKind
-from jaxmetrics.eager import reading
 from jaxmetrics.metric import Metric
 from jaxmetrics.numerics import added
 from jaxmetrics.reduction import AxisName
 from jaxmetrics.stacks import reduced, repeated
 from jaxmetrics.state import State
-from jaxmetrics.wrapping import Around, Wrapper
+from jaxmetrics.wrapping import OfEach, Wrapper
 
 __all__ = ["Repeated", "SideBySide"]
 
@@ -125,7 +124,7 @@ def entries_of(x: Any, name: str, axis: int, number: int) -> jax.Array:
     return result
 
 
-class Repeated(Around):
+class Repeated(OfEach):
     """A metric of each of several models, seeds, tasks or outputs, in one state.
 
     Inputs named in `over` have an axis with an entry for each; the others are shared.
@@ -195,24 +194,7 @@ class Repeated(Around):
         """The metric's answers."""
         return jax.vmap(self.metric.answer)(self.inner(data, lambda _, own: own))
 
-    @reading
-    def interval(self, state: State, confidence: float = 0.95) -> Any:
-        """The metric's `interval` of each.
-
-        Args:
-          state: What `update` returned.
-          confidence: How often each should hold the truth.
-        """
-        metric: Any = self.metric  # which may have none, and says so
-        return self._each(state.data, lambda own: metric.interval(own, confidence))
-
-    @reading
-    def error_bound(self, state: State) -> Any:
-        """The metric's `error_bound` of each."""
-        metric: Any = self.metric
-        return self._each(state.data, metric.error_bound)
-
-    def _each(self, data: Any, read: Callable[[State], Any]) -> Any:
+    def each(self, data: Any, read: Callable[[State], Any]) -> Any:
         """What is read of each state of the metric."""
         owner = self.metric.accumulator
         states = self.inner(data, lambda _, own: own)

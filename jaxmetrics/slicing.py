@@ -29,12 +29,12 @@ from jaxmetrics.metric import Metric, by_key
 from jaxmetrics.numerics import divide, float_dtype, words_to_float, words_to_int
 from jaxmetrics.stacks import at
 from jaxmetrics.state import State
-from jaxmetrics.wrapping import Around, Joint, Renamed, Through
+from jaxmetrics.wrapping import Joint, OfEach, Renamed, Through
 
 __all__ = ["OverSlices", "Sliced"]
 
 
-class Sliced(Around):
+class Sliced(OfEach):
     """A metric of each slice of the rows, and of all of them.
 
     Takes the inputs of its metric and `slice_ids`, which say where each row belongs:
@@ -114,26 +114,9 @@ class Sliced(Around):
 
     def read(self, data: Any) -> Slices:
         """The metric's answers."""
-        return self._each(data, lambda own: self.metric.answer(own.data))
+        return self.each(data, lambda own: self.metric.answer(own.data))
 
-    @reading
-    def interval(self, state: State, confidence: float = 0.95) -> Slices:
-        """The metric's `interval` of all rows and of each slice.
-
-        Args:
-          state: What `update` returned.
-          confidence: How often each should hold the truth.
-        """
-        metric: Any = self.metric  # which may have none, and says so
-        return self._each(state.data, lambda own: metric.interval(own, confidence))
-
-    @reading
-    def error_bound(self, state: State) -> Slices:
-        """The metric's `error_bound` of all rows and of each slice."""
-        metric: Any = self.metric
-        return self._each(state.data, metric.error_bound)
-
-    def _each(self, data: Any, read: Callable[[State], Any]) -> Slices:
+    def each(self, data: Any, read: Callable[[State], Any]) -> Slices:
         """What is read of the metric's state of all rows and of each slice."""
         owner = self.metric.accumulator
         states = self.inner(data, lambda _, own: own.states)

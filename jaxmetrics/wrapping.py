@@ -11,11 +11,22 @@ import jax.numpy as jnp
 from jaxmetrics import checks
 from jaxmetrics.accumulator import Accumulator
 from jaxmetrics.checks import Mismatch, WrongKind
+from jaxmetrics.eager import reading
 from jaxmetrics.metric import Metric, by_key
 from jaxmetrics.numerics import add_counts
 from jaxmetrics.reduction import AxisName
+from jaxmetrics.state import State
 
-__all__ = ["Around", "Joint", "Renamed", "Through", "Wrapper", "inner_data", "wrapped"]
+__all__ = [
+    "Around",
+    "Joint",
+    "OfEach",
+    "Renamed",
+    "Through",
+    "Wrapper",
+    "inner_data",
+    "wrapped",
+]
 
 Wrap = Callable[[Accumulator], Accumulator]
 
@@ -401,3 +412,28 @@ class Around(Through):
         """The metric's data: of each accumulator what `take` finds in its wrapper."""
         by_part = by_key(self.accumulator, data)
         return inner_data(self.metric.accumulator, self.wrap, by_part, take)
+
+
+class OfEach(Around):
+    """Base of metrics that are another one of each of several things."""
+
+    @abc.abstractmethod
+    def each(self, data: Any, read: Callable[[State], Any]) -> Any:
+        """What is read of each state of the metric."""
+
+    @reading
+    def interval(self, state: State, confidence: float = 0.95) -> Any:
+        """The metric's `interval` of each.
+
+        Args:
+          state: What `update` returned.
+          confidence: How often each should hold the truth.
+        """
+        metric: Any = self.metric  # which may have none, and says so
+        return self.each(state.data, lambda own: metric.interval(own, confidence))
+
+    @reading
+    def error_bound(self, state: State) -> Any:
+        """The metric's `error_bound` of each."""
+        metric: Any = self.metric
+        return self.each(state.data, metric.error_bound)

@@ -41,21 +41,31 @@ def test_a_function_is_traced_once_for_equal_values_and_never_inside_another():
     traced = []
 
     @compiled
-    def twice(metric, x, *, more):
+    def twice(metric, x, more):
         traced.append(isinstance(x, jax.core.Tracer))
         return 2 * x + more
 
     for _ in range(3):
-        assert twice(jm.Recall(), jnp.float32(2), more=np.float32(1)) == 5
+        assert twice(jm.Recall(), jnp.float32(2), np.float32(1)) == 5
     assert traced == [True]
-    twice(jm.Recall(0.7), jnp.float32(2), more=np.float32(1))
+    twice(jm.Recall(0.7), jnp.float32(2), np.float32(1))
     assert traced == [True, True]
     with operation_by_operation():
-        twice(jm.Recall(), jnp.float32(2), more=np.float32(1))
-    twice(jm.Recall(), jnp.float32(2), more=2)  # of no dtype
+        twice(jm.Recall(), jnp.float32(2), np.float32(1))
+    twice(jm.Recall(), jnp.float32(2), 2)  # of no dtype
     assert traced == [True, True, False, False]
-    jax.jit(lambda x: twice(jm.Recall(), x, more=x))(jnp.float32(2))
+    jax.jit(lambda x: twice(jm.Recall(), x, x))(jnp.float32(2))
     assert len(traced) == 5
+
+
+def test_a_host_array_may_be_filled_again_right_after_the_call():
+    """The compiled function runs later, and a CPU would read the array itself."""
+    mean, buffer = jm.Mean(), np.empty(2**18, np.float32)
+    state = mean.init()
+    for i in range(20):
+        buffer[:] = i
+        state = mean.update(state, values=buffer)
+    assert mean.compute(state) == 9.5
 
 
 def test_functions_of_the_user_get_what_is_computed_in_the_order_of_the_members():

@@ -454,6 +454,35 @@ def test_one_scatter_sums_what_a_masked_sweep_sums_for_each_group(
     compare_sums(*jax.jit(alone)(inputs))
 
 
+@pytest.mark.parametrize(("most", "number"), [("TERM_ROWS", 2), ("MOST_CELLS", 1)])
+def test_what_one_scatter_cannot_hold_is_summed_apart(most, number, monkeypatch):
+    """Rows wider than a block of it, and groups of more cells than limbs add up."""
+
+    def never(plan, batch):
+        raise AssertionError("one scatter was asked for")
+
+    monkeypatch.setattr(groups, "BLOCK_ROWS", ROWS // 2)
+    monkeypatch.setattr(groups, most, number)
+    monkeypatch.setattr(groups, "_at_once", never)
+    owner, classes = GROUPED["classes"]
+    random = np.random.default_rng(11)
+    inputs = {
+        "y_true": np.float32(random.integers(0, 2, (ROWS, *classes))),
+        "y_pred": np.float32(random.random((ROWS, *classes))),
+        "sample_weight": np.float32(random.random(ROWS)),
+    }
+    group = np.int32(np.arange(ROWS) % 5 - 1)
+    mesh = jax.make_mesh((1,), ("data",), (AxisType.Auto,))
+
+    @jax.jit
+    @jax.shard_map(mesh=mesh, in_specs=P(), out_specs=P(), check_vma=False)
+    def both(inputs):
+        default = jm.Accumulator.measure_groups(owner, group, 4, **inputs)
+        return owner.measure_groups(group, 4, **inputs), default
+
+    compare_sums(*both(inputs))
+
+
 def test_light_positives_beside_heavy_negatives_keep_their_bits(monkeypatch):
     """One scatter of all terms tells what it lacks by each cell of a slice."""
     monkeypatch.setattr(groups, "BLOCK_ROWS", ROWS // 2)
