@@ -124,10 +124,13 @@ def _with_rows(batches: Iterable[Any]) -> Iterator[Any]:
 
 
 def _as_array(path: Any, x: Any) -> Any:
-    """What came as an array that JAX takes without cutting it."""
+    """What came as an array that JAX takes without cutting it, and that is our own.
+
+    A loader may fill its arrays again while a run still reads them.
+    """
     if isinstance(x, jax.Array):
         return x
-    array, name = np.asarray(x), f"batch{jax.tree_util.keystr(path)}"
+    array, name = np.array(x), f"batch{jax.tree_util.keystr(path)}"
     checks.require_32_bits(array, name)
     if array.dtype.kind in "OSU":
         raise WrongKind(

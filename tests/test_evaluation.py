@@ -298,6 +298,25 @@ def test_memory_does_not_grow_with_the_number_of_batches():
     assert memory_later - memory < 20e6
 
 
+def test_a_loader_may_fill_one_array_again_and_again():
+    """A run that is queued has a copy of what came."""
+    buffer = np.empty(2**18, np.float32)
+
+    def batches():
+        for i in range(20):
+            buffer[:] = i
+            yield buffer
+
+    found = jm.evaluate(
+        jm.Mean(),
+        lambda batch: {"values": batch},
+        batches(),
+        mesh=jax.make_mesh((1,), ("data",), devices=jax.devices()[:1]),
+        progress=False,
+    )
+    assert found.results == 9.5
+
+
 def test_an_error_of_the_batches_comes_through_and_nothing_is_left_behind():
     """The generator is closed, and there is no thread that waits for more."""
     threads, closed = threading.active_count(), []
