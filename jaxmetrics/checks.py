@@ -300,8 +300,11 @@ def require_32_bits(value: Any, argument: str) -> None:
 
 
 def numbers_as_array(value: Any) -> Any:
-    """Python's numbers, and lists of them, as a host array; all else as it is."""
-    if not isinstance(value, list | tuple | int | float | np.generic):
+    """Lists of Python's numbers as a host array, floats too; all else as it is.
+
+    An integer or a boolean alone may be an option of a function.
+    """
+    if not isinstance(value, list | tuple | float):
         return value
     if not all(isinstance(x, int | float | np.generic) for x in jax.tree.leaves(value)):
         return value

@@ -84,8 +84,10 @@ def to_integers(weight: jax.Array, scale: jax.Array, *, squares: bool) -> Weight
     )
     square = None
     if squares:
-        # The bits below the 1, which count 2^-23: of nearly 1 they are those of 2.
-        bits = lax.bitcast_convert_type(share * share + 1, jnp.int32)
+        # The bits below the 1, which count 2^-23: of nearly 1 they are those of 2. A
+        # product that is added at once may be rounded once, in one form and not others.
+        product = lax.max(share * share, lax.full_like(share, 0))
+        bits = lax.bitcast_convert_type(product + 1, jnp.int32)
         square = (bits - _BITS_OF_ONE) << 1
     return Weights(share, upper.astype(jnp.int32), lower.astype(jnp.int32), square)
 

@@ -156,7 +156,11 @@ def swept(
         return _lane(sweep, batch, usual, place, typed=typed)
     sweep, batch = _with_padding(sweep, batch, lanes.number)
     batch = jax.tree.map(partial(split, lanes=lanes), batch)
-    return added_up(jax.vmap(partial(_lane, sweep, typed=typed))(batch))
+    each = jax.vmap(partial(_lane, sweep, typed=typed))
+    if lanes.mesh is None:
+        return added_up(each(batch))
+    with jax.sharding.use_abstract_mesh(lanes.mesh):
+        return added_up(each(batch))
 
 
 # --- one lane -------------------------------------------------------------------------

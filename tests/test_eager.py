@@ -82,6 +82,16 @@ def test_functions_of_the_user_get_what_is_computed_in_the_order_of_the_members(
     assert seen == [pytest.approx(2 / 3)]
 
 
+def test_an_option_of_a_function_stays_one():
+    """A boolean or an integer alone, which a function may look at outside of `jit`."""
+
+    def folded(x, rows, flip):
+        return -x.reshape(rows, -1) if flip else x
+
+    mean = jm.Mean().of(folded)
+    assert mean(x=np.float32([1, 2, 3, 6]), rows=2, flip=True) == -3
+
+
 def test_states_on_an_explicit_mesh_are_read_outside_of_jit():
     """Where JAX has no eager vmap."""
     mesh = jax.make_mesh((jax.device_count(),), ("data",))
