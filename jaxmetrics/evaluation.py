@@ -127,7 +127,8 @@ def evaluate(
     """
     with checks.naming("evaluate"):
         metric = as_metric("metrics", metrics)
-        if isinstance(batches, Mapping) or not isinstance(batches, Iterable):
+        iterates = hasattr(batches, "__iter__") or hasattr(batches, "__getitem__")
+        if isinstance(batches, Mapping) or not iterates:
             raise WrongKind(
                 f"batches must be an iterable of batches; got "
                 f"{type(batches).__name__}. Of one batch, pass [batch]."

@@ -317,6 +317,19 @@ def test_a_loader_may_fill_one_array_again_and_again():
     assert found.results == 9.5
 
 
+def test_a_loader_may_have_its_batches_by_number_alone():
+    """As Python iterates over what has no iterator."""
+
+    class Loader:
+        def __getitem__(self, i):
+            if i > 2:
+                raise IndexError(i)
+            return {"values": np.float32([i])}
+
+    found = jm.evaluate(jm.Mean(), lambda batch: batch, Loader(), progress=False)
+    assert found.results == 1
+
+
 def test_an_error_of_the_batches_comes_through_and_nothing_is_left_behind():
     """The generator is closed, and there is no thread that waits for more."""
     threads, closed = threading.active_count(), []
