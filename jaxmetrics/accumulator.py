@@ -159,7 +159,7 @@ class Accumulator(Metric):
         """Words `(2, 3)` that count bad values (see `Validity`), or None."""
         return None
 
-    def extend(self, data: Any, *args: Any, **kwargs: Any) -> Any:
+    def extend(self, data: Any, /, *args: Any, **kwargs: Any) -> Any:
         """The data after one more batch."""
         self.check_call(args, kwargs)
         return self.advance(data, self.measure(*args, **kwargs))

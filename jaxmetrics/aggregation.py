@@ -137,7 +137,7 @@ class WeightedSum(Accumulator):
         counts = counts.at[..., -1].set(np.uint32(0))
         return _Batch(counts, total, (weights[0][..., 0], weights[1][..., 0]))
 
-    def extend(self, data: SumData, *args: Any, **kwargs: Any) -> SumData:
+    def extend(self, data: SumData, /, *args: Any, **kwargs: Any) -> SumData:
         """As `combine` with `measure`; what a batch cannot change is not touched."""
         self.check_call(args, kwargs)
         sums = self._tally(*args, **kwargs)

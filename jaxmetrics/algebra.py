@@ -38,6 +38,11 @@ class Mapped(Through):
         return super().checked()
 
     @property
+    def entrance(self) -> Metric:
+        """The metric's."""
+        return self.metric.entrance
+
+    @property
     def gives_intervals(self) -> bool:
         """No: whatever the function makes is taken for numbers."""
         return False

@@ -106,7 +106,7 @@ class BestValue(Accumulator):
         """The data of a first update."""
         return self.extend(self.empty(), *args, **kwargs)
 
-    def extend(self, data: BestData, *args: Any, **kwargs: Any) -> BestData:
+    def extend(self, data: BestData, /, *args: Any, **kwargs: Any) -> BestData:
         """One more update of the metric, whose value is the best or is not."""
         return self._stepped(data, self._owner.extend(data.current, *args, **kwargs))
 

@@ -233,6 +233,15 @@ def dtype(value: Any, *, integers: bool = False) -> np.dtype | None:
     raise WrongKind(f"dtype must be {what}; got {result.name}.")
 
 
+def input_name(name: str) -> None:
+    """Refuses to call an input what `update` calls something else."""
+    if name == "state":
+        raise Mismatch(
+            "no input can be called 'state', as update calls the state; take another "
+            "name."
+        )
+
+
 def takes(function: Any, argument: str, parameters: str) -> None:
     """Refuses what is no function of these parameters, as far as can be told."""
     if not callable(function):

@@ -2,8 +2,8 @@
 
 import inspect
 import itertools
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -36,6 +36,7 @@ class FromFunction(Wrapper):
         if not callable(self.function):
             raise WrongKind(f"of takes a function; got {self.function!r}.")
         for parameter in self._parameters:
+            checks.input_name(parameter.name)
             if parameter.kind not in (
                 inspect.Parameter.POSITIONAL_OR_KEYWORD,
                 inspect.Parameter.KEYWORD_ONLY,
@@ -83,8 +84,7 @@ class FromFunction(Wrapper):
         """What the function returns, by name."""
         own = [p.name for p in self._parameters if p.name in given]
         taken = {name: _as_arrays(given[name], name) for name in own}
-        with _without_expansion(taken):
-            result = self.function(**taken)
+        result = _called(self.function, taken)
         if isinstance(result, Mapping):
             return dict(result)
         needed = [name for name, need in self.inner.inputs.items() if need]
@@ -122,7 +122,7 @@ class FromFunction(Wrapper):
         """The inner accumulator's, of what the function makes."""
         return self.inner.measure_groups(group, groups, **self.made(inputs))
 
-    def extend(self, data: Any, *args: Any, **kwargs: Any) -> Any:
+    def extend(self, data: Any, /, *args: Any, **kwargs: Any) -> Any:
         """The inner accumulator's, of what the function makes."""
         return self.inner.extend(data, **self.made(self.bound(args, kwargs)))
 
@@ -152,29 +152,40 @@ def _as_arrays(value: Any, name: str) -> Any:
     return jax.tree.map(widened, value)
 
 
-@contextmanager
-def _without_expansion(taken: Mapping[str, Any]) -> Iterator[None]:
-    """Refuses that rows against a column of them become a square."""
-    shapes = {n: np.shape(x) for n, x in taken.items() if isinstance(x, jax.Array)}
-    found = [
-        (column, rows)
-        for column, rows in itertools.permutations(shapes, 2)
-        if shapes[column] == (*shapes[rows], 1) and shapes[rows] not in ((), (1,))
+def _called(function: Callable[..., Any], taken: Mapping[str, Any]) -> Any:
+    """What the function returns; refuses that rows against a column make a square."""
+    shapes = [
+        (name, np.shape(leaf))
+        for name, value in taken.items()
+        for leaf in jax.tree.leaves(value)
     ]
-    if not found:
-        yield
-        return
-    column, rows = found[0]
+    pairs = (
+        (a, b)
+        for a, b in itertools.permutations(shapes, 2)
+        if a[1] == (*b[1], 1) and math.prod(b[1]) > 1
+    )
+    found = next(pairs, None)
+    if found is None:
+        return function(**taken)
+    (column, long), (rows, short) = found
+    refusal = Mismatch(
+        f"{column} {long} and {rows} {short} would be broadcast against each other. "
+        f"Give them one shape, as in {column}[..., 0]."
+    )
     try:
         with jax.numpy_rank_promotion("raise"):
-            yield
+            return function(**taken)
     except ValueError as error:
         if "rank_promotion" not in str(error):
             raise
-        raise Mismatch(
-            f"{column} {shapes[column]} and {rows} {shapes[rows]} would be broadcast "
-            f"against each other. Give them one shape, as in {column}[..., 0]."
-        ) from None
+        if str(long) in str(error) and str(short) in str(error):
+            raise refusal from None
+    # Some other arrays, as a matrix and its bias.
+    result = function(**taken)
+    square = *short[:1], *short
+    if any(np.shape(x)[: len(square)] == square for x in jax.tree.leaves(result)):
+        raise refusal
+    return result
 
 
 class Computed(StandIn):

@@ -179,7 +179,7 @@ class ConfusionCounts(Accumulator):
             return CountsData(counts, self.empty().weights)
         return CountsData(counts, jnp.stack(sums.weights_and_square))
 
-    def extend(self, data: CountsData, *args: Any, **kwargs: Any) -> CountsData:
+    def extend(self, data: CountsData, /, *args: Any, **kwargs: Any) -> CountsData:
         """As `combine` with `measure`; what a batch cannot change is not touched."""
         self.check_call(args, kwargs)
         sums = self._tally(*args, **kwargs)

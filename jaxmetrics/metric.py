@@ -114,7 +114,7 @@ class Metric(Frozen):
             self.check_state(state)
             args = tuple(map(checks.numbers_as_array, args))
             kwargs = {n: checks.numbers_as_array(x) for n, x in kwargs.items()}
-            data = _extended(self, state.data, args, kwargs)
+            data = _extended(self.entrance, state.data, args, kwargs)
             return State(data, self.accumulator)
 
     def merge(self, state: State, other: State) -> State:
@@ -188,6 +188,11 @@ class Metric(Frozen):
             )
 
     # --- for metrics made of metrics --------------------------------------------------
+
+    @property
+    def entrance(self) -> "Metric":
+        """What takes batches as this metric does: the accumulator, if it admits all."""
+        return self.accumulator if type(self).admit is Metric.admit else self
 
     @property
     def gives_intervals(self) -> bool:
@@ -291,7 +296,8 @@ class Metric(Frozen):
         """The same metric of what a function makes of the batch.
 
         Args:
-          function: Pure and jittable; takes inputs by name and returns the metric's
+          function: Pure and jittable, and traced even where `update` is called
+            outside of `jit`; takes inputs by name and returns the metric's
             inputs by name, or its one required input. Its parameters become the inputs
             of the metric; `sample_weight` and `mask` reach the metric as they are,
             unless the function takes them. Arrays come to it as float32 and int32

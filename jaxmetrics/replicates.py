@@ -92,7 +92,9 @@ class Replicates(Wrapper):
             )
         return self.extend(self.empty(), *args, **kwargs)
 
-    def extend(self, data: ReplicateData, *args: Any, **kwargs: Any) -> ReplicateData:
+    def extend(
+        self, data: ReplicateData, /, *args: Any, **kwargs: Any
+    ) -> ReplicateData:
         """The data after one more batch."""
         inputs = self.bound(args, kwargs)
         ids = inputs.pop(IDS, None)

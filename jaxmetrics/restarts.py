@@ -53,7 +53,7 @@ class Restarted(Wrapper):
         """The data of a first update."""
         return self.extend(self.empty(), *args, **kwargs)
 
-    def extend(self, data: RestartData, *args: Any, **kwargs: Any) -> RestartData:
+    def extend(self, data: RestartData, /, *args: Any, **kwargs: Any) -> RestartData:
         """One more update; the last of a period makes it whole and starts the next."""
         inputs = self.bound(args, kwargs)
         return self._stepped(data, self.inner.extend(data.current, **inputs))

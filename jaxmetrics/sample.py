@@ -86,7 +86,7 @@ class Sample(Accumulator):
         """
         return self._append(self.empty(), y_true, y_pred, sample_weight, mask=mask)
 
-    def extend(self, data: SampleData, *args: Any, **kwargs: Any) -> SampleData:
+    def extend(self, data: SampleData, /, *args: Any, **kwargs: Any) -> SampleData:
         """The rows of a batch behind those that are there."""
         self.check_call(args, kwargs)
         return self._append(data, *args, **kwargs)

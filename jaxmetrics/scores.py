@@ -165,7 +165,7 @@ class ScoreHistogram(Accumulator):
             return ScoreData(counts, self.empty().weights)
         return self._weighed(entries)
 
-    def extend(self, data: ScoreData, *args: Any, **kwargs: Any) -> ScoreData:
+    def extend(self, data: ScoreData, /, *args: Any, **kwargs: Any) -> ScoreData:
         """As `combine` with `measure`; what a batch cannot change is not touched."""
         self.check_call(args, kwargs)
         entries = self._entries(*args, **kwargs)

@@ -54,7 +54,7 @@ class LatestUpdates(Wrapper):
         """The data of a first update."""
         return self.extend(self.empty(), *args, **kwargs)
 
-    def extend(self, data: WindowData, *args: Any, **kwargs: Any) -> WindowData:
+    def extend(self, data: WindowData, /, *args: Any, **kwargs: Any) -> WindowData:
         """The update takes the place of the oldest."""
         return self._put(data, self.inner.measure(**self.bound(args, kwargs)))
 

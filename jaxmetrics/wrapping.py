@@ -128,6 +128,7 @@ class Renamed(Wrapper):
                 raise WrongKind(
                     f"{name} must be renamed by a string or None; got {source!r}."
                 )
+            checks.input_name(source or "")
         return {}
 
     @functools.cached_property
@@ -172,7 +173,7 @@ class Renamed(Wrapper):
         """The inner accumulator's, of the renamed inputs."""
         return self.inner.measure_groups(group, groups, **self._to_inner(inputs))
 
-    def extend(self, data: Any, *args: Any, **kwargs: Any) -> Any:
+    def extend(self, data: Any, /, *args: Any, **kwargs: Any) -> Any:
         """The inner accumulator's, of the renamed inputs."""
         return self.inner.extend(data, **self._to_inner(self.bound(args, kwargs)))
 
@@ -280,7 +281,7 @@ class Joint(Accumulator):
         routed = self.route(args, kwargs)
         return {part.key: part.measure(**routed[part.key]) for part in self.members}
 
-    def extend(self, data: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    def extend(self, data: Any, /, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Each part extended by the inputs that it takes."""
         routed = self.route(args, kwargs)
         extended = {}

@@ -365,6 +365,24 @@ def test_a_column_is_not_broadcast_against_rows_in_a_function():
     alike = {"y_true": column[:1], "y_pred": rows[:1]}  # one row is no square
     assert jm.Mean().of(error)(**alike) == 0
 
+    def with_bias(y_true, y_pred):  # whose ranks have nothing to do with theirs
+        hidden = y_true @ jnp.ones((1, 2)) + jnp.ones(2)
+        return jnp.sum(hidden, axis=-1) + y_pred
+
+    assert jm.Mean().of(with_bias)(y_true=column, y_pred=rows) == 5
+
+    def hidden_square(y_true, y_pred):
+        return (y_true @ jnp.ones((1, 2)) + jnp.ones(2))[:, :1] * y_pred
+
+    with pytest.raises(ValueError, match=words):
+        jax.eval_shape(jm.Mean().of(hidden_square), y_true=column, y_pred=rows)
+
+    def of_record(record):
+        return record["y_true"] - record["y_pred"]
+
+    with pytest.raises(ValueError, match=r"record \(3, 1\) and record \(3,\)"):
+        jm.Mean().of(of_record)(record={"y_true": column, "y_pred": rows})
+
     def fails(y_true, y_pred):
         raise ValueError("its own")
 

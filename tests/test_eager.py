@@ -58,6 +58,26 @@ def test_a_function_is_traced_once_for_equal_values_and_never_inside_another():
     assert len(traced) == 5
 
 
+@pytest.mark.parametrize("name", ["data", "metric", "owner", "args"])
+def test_inputs_may_have_any_name_but_that_of_the_state(name):
+    """Outside of `jit` and inside."""
+    mean = jm.Mean().with_inputs(values=name)
+    assert mean(**{name: [1.0, 3.0]}) == 2
+    assert jax.jit(mean)(**{name: [1.0, 3.0]}) == 2
+    with pytest.raises(ValueError, match="no input can be called 'state'"):
+        jm.Mean().with_inputs(values="state")
+    with pytest.raises(ValueError, match="no input can be called 'state'"):
+        jm.Mean().of(lambda state: state)
+
+
+def test_metrics_that_take_batches_alike_share_one_update():
+    """A function of the value, made anew, compiles no update."""
+    for metric in (jm.Recall(), jm.Recall().map(lambda x: x), jm.Precision()):
+        assert metric.entrance == jm.ConfusionCounts()
+    auroc = jm.Bootstrap(jm.AUROC()).map(lambda x: x.value)
+    assert auroc.entrance == jm.Bootstrap(jm.AUROC())
+
+
 def test_a_host_array_may_be_filled_again_right_after_the_call():
     """The compiled function runs later, and a CPU would read the array itself."""
     mean, buffer = jm.Mean(), np.empty(2**18, np.float32)
