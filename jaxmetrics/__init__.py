@@ -180,6 +180,8 @@ from jaxmetrics.windowing import (
     Windowed as Windowed,
 )
 
+__version__ = "0.1.0"
+
 __all__ = [
     "AUC",
     "AUROC",

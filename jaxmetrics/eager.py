@@ -21,6 +21,8 @@ __all__ = ["compiled", "operation_by_operation", "reading"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+MOST_PROGRAMS = 256  # of a function; a small one takes 1 to 3 MiB
+
 _compiles = ContextVar("_compiles", default=True)
 
 
@@ -37,16 +39,30 @@ def operation_by_operation() -> Iterator[None]:
 def compiled(function: F) -> F:
     """A function of a frozen value and arrays, compiled where it is called eagerly.
 
+    Programs are kept, but not for ever: a loop that makes a metric of a lambda in every
+    turn needs a new one in every turn.
+
     Args:
       function: Pure and jittable, of positional arguments; the first is static.
     """
-    jitted = jax.jit(function, static_argnums=0)
+    programs = 0
+
+    def counted(value: Any, *args: Any) -> Any:
+        nonlocal programs
+        programs += 1  # it runs where it is traced
+        return function(value, *args)
+
+    jitted: Any = jax.jit(counted, static_argnums=0)
 
     @functools.wraps(function)
     def call(value: Any, *args: Any) -> Any:
-        if _compiles.get() and all(map(_is_array, jax.tree.leaves(args))):
-            return jitted(value, *jax.tree.map(_own, args))
-        return function(value, *args)
+        nonlocal programs
+        if not (_compiles.get() and all(map(_is_array, jax.tree.leaves(args)))):
+            return function(value, *args)
+        if programs >= MOST_PROGRAMS:
+            jitted.clear_cache()
+            programs = 0
+        return jitted(value, *jax.tree.map(_own, args))
 
     return call  # type: ignore[return-value]
 

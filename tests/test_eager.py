@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import jaxmetrics as jm
+from jaxmetrics import eager
 from jaxmetrics.eager import compiled, operation_by_operation
 
 ROWS = {
@@ -86,6 +87,25 @@ def test_a_host_array_may_be_filled_again_right_after_the_call():
         buffer[:] = i
         state = mean.update(state, values=buffer)
     assert mean.compute(state) == 9.5
+
+
+def test_programs_are_not_kept_for_ever(monkeypatch):
+    """Of a metric made of a new function in every turn there are only so many."""
+    monkeypatch.setattr(eager, "MOST_PROGRAMS", 3)
+    traced = []
+
+    @compiled
+    def once(number, x):
+        traced.append(number)
+        return x
+
+    for number in (0, 1, 2, 0, 1, 2):
+        once(number, jnp.float32(1))
+    assert traced == [0, 1, 2, 0, 1, 2]
+    once(2, jnp.float32(1))
+    assert traced == [0, 1, 2, 0, 1, 2, 2]
+    once(2, jnp.float32(1))
+    assert len(traced) == 7
 
 
 def test_functions_of_the_user_get_what_is_computed_in_the_order_of_the_members():
