@@ -52,6 +52,7 @@ def compiled(function: F) -> F:
         programs += 1  # it runs where it is traced
         return function(value, *args)
 
+    counted.__name__ = function.__name__  # in errors and profiles
     jitted: Any = jax.jit(counted, static_argnums=0)
 
     @functools.wraps(function)
@@ -76,10 +77,12 @@ def reading(method: F) -> F:
       method: Takes a state, and numbers that are options of the read.
     """
 
-    @compiled
-    def read(call: Any, state: Any) -> Any:
+    def plain(call: Any, state: Any) -> Any:
         metric, args, kwargs = call
         return method(metric, state, *args, **dict(kwargs))
+
+    plain.__name__ = method.__name__
+    read = compiled(plain)
 
     @functools.wraps(method)
     def call(metric: Any, state: Any, *args: Any, **kwargs: Any) -> Any:

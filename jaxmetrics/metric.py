@@ -114,7 +114,7 @@ class Metric(Frozen):
             self.check_state(state)
             args = tuple(map(checks.numbers_as_array, args))
             kwargs = {n: checks.numbers_as_array(x) for n, x in kwargs.items()}
-            data = _extended(self.entrance, state.data, args, kwargs)
+            data = _update(self.entrance, state.data, args, kwargs)
             return State(data, self.accumulator)
 
     def merge(self, state: State, other: State) -> State:
@@ -127,7 +127,7 @@ class Metric(Frozen):
             self.check_state(state)
             self.check_state(other)
             owner = self.accumulator
-            return State(_combined(owner, state.data, other.data), owner)
+            return State(_merge(owner, state.data, other.data), owner)
 
     def all_reduce(self, state: State, axis_name: AxisName) -> State:
         """The merge over all devices along `axis_name`, the same on each of them.
@@ -222,7 +222,7 @@ class Metric(Frozen):
         Where it calls functions of the user's, these get what is computed, and what is
         below them is compiled.
         """
-        return _answer(self, data)
+        return _compute(self, data)
 
     def poisoned(self, value: Any, data: Any) -> Any:
         """A value read from the data, NaN where these have seen what has no value."""
@@ -431,19 +431,19 @@ def by_key(owner: "Accumulator", data: Any) -> Mapping[str, Any]:
 
 
 @compiled
-def _answer(metric: Metric, data: Any) -> Any:
+def _compute(metric: Metric, data: Any) -> Any:
     return metric.answer(data)
 
 
 @compiled
-def _extended(metric: Metric, data: Any, args: Any, kwargs: Any) -> Any:
+def _update(metric: Metric, data: Any, args: Any, kwargs: Any) -> Any:
     owner = metric.accumulator
     metric.admit(dict(zip(owner.inputs, args, strict=False)) | kwargs)
     return owner.extend(data, *args, **kwargs)
 
 
 @compiled
-def _combined(owner: "Accumulator", data: Any, other: Any) -> Any:
+def _merge(owner: "Accumulator", data: Any, other: Any) -> Any:
     return owner.combine(data, other)
 
 
