@@ -116,14 +116,23 @@ def _name_unknown_options(cls: type) -> None:
     @functools.wraps(init)
     def checked(self: Any, *args: Any, **options: Any) -> None:
         try:
-            signature.bind(self, *args, **options)
-        except TypeError as error:
-            names = ", ".join(list(signature.parameters)[1:])
-            with checks.naming(cls.__name__):
-                raise WrongKind(f"{error}; the options are: {names}.") from None
-        init(self, *args, **options)
+            init(self, *args, **options)
+        except TypeError:
+            _require_bound(cls.__name__, signature, self, *args, **options)
+            raise
 
     cls.__init__ = checked  # type: ignore[misc]
+
+
+def _require_bound(
+    name: str, signature: inspect.Signature, /, *args: Any, **options: Any
+) -> None:
+    try:
+        signature.bind(*args, **options)
+    except TypeError as error:
+        names = ", ".join(list(signature.parameters)[1:])
+        with checks.naming(name):
+            raise WrongKind(f"{error}; the options are: {names}.") from None
 
 
 def _rebuild(cls: type[Frozen], options: dict[str, Any]) -> Frozen:

@@ -190,19 +190,11 @@ class Repeated(OfEach):
         """
         return self.map(_less_the_first)
 
-    def read(self, data: Any) -> Any:
-        """The metric's answers."""
-        return jax.vmap(self.metric.answer)(self.inner(data, lambda _, own: own))
-
     def each(self, data: Any, read: Callable[[State], Any]) -> Any:
         """What is read of each state of the metric."""
         owner = self.metric.accumulator
         states = self.inner(data, lambda _, own: own)
         return jax.vmap(lambda own: read(State(own, owner)))(states)
-
-    def answer(self, data: Any) -> Any:
-        """As `read`: each answers for its own bad rows."""
-        return self.read(data)
 
 
 def _less_the_first(values: Any) -> Any:

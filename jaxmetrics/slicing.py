@@ -112,10 +112,6 @@ class Sliced(OfEach):
             return slices
         return Joint.made_of([*slices.parts, self._rows])
 
-    def read(self, data: Any) -> Slices:
-        """The metric's answers."""
-        return self.each(data, lambda own: self.metric.answer(own.data))
-
     def each(self, data: Any, read: Callable[[State], Any]) -> Slices:
         """What is read of the metric's state of all rows and of each slice."""
         owner = self.metric.accumulator
@@ -125,10 +121,6 @@ class Sliced(OfEach):
         if self.minimum_count:
             slices = jax.tree.map(self._suppress(data), slices)
         return Slices(at(each, -1), slices)
-
-    def answer(self, data: Any) -> Slices:
-        """As `read`: every slice answers for its own bad rows."""
-        return self.read(data)
 
     def _suppress(self, data: Any) -> Any:
         rows = words_to_float(by_key(self.accumulator, data)[self._rows.key][:, :-1])

@@ -422,6 +422,14 @@ class OfEach(Around):
     def each(self, data: Any, read: Callable[[State], Any]) -> Any:
         """What is read of each state of the metric."""
 
+    def read(self, data: Any) -> Any:
+        """The metric's answers."""
+        return self.each(data, lambda own: self.metric.answer(own.data))
+
+    def answer(self, data: Any) -> Any:
+        """As `read`: each answers for its own bad rows."""
+        return self.read(data)
+
     @reading
     def interval(self, state: State, confidence: float = 0.95) -> Any:
         """The metric's `interval` of each.

@@ -530,7 +530,7 @@ OPTIONS = [
     (
         lambda: jm.Collection(a=0.5),
         TypeError,
-        "'a' must be a metric, .*; got float",
+        "'a' must be a metric, or a dict of metrics by name; got float",
     ),
     (lambda: jm.Collection([jm.AUC()]), TypeError, "metrics must be a dict; got list"),
     (

@@ -18,8 +18,8 @@ ROWS = {
 @pytest.mark.parametrize(
     "metric", [jm.Recall(), jm.AUROC(num_cells=255), jm.Recall().map(jnp.sqrt)]
 )
-def test_an_eager_call_gives_what_a_jitted_one_gives(metric, monkeypatch):
-    """Of arrays, lists and numbers of 64 bits; and no operation runs by itself."""
+def test_an_eager_call_gives_what_a_jitted_one_gives(metric):
+    """Of arrays, lists and numbers of 64 bits."""
     jitted = jax.jit(metric.update)(metric.init(), **ROWS)
     lists = {name: x.tolist() for name, x in ROWS.items()}
     wide = {
@@ -27,9 +27,9 @@ def test_an_eager_call_gives_what_a_jitted_one_gives(metric, monkeypatch):
         for name, x in ROWS.items()
     }
     for rows in (ROWS, lists, wide):
-        eager = metric.update(metric.init(), **rows)
+        state = metric.update(metric.init(), **rows)
         for mine, other in zip(
-            jax.tree.leaves(eager), jax.tree.leaves(jitted), strict=True
+            jax.tree.leaves(state), jax.tree.leaves(jitted), strict=True
         ):
             np.testing.assert_array_equal(mine, other)
     np.testing.assert_array_equal(

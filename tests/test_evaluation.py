@@ -425,7 +425,7 @@ BATCH = {name: x[:4] for name, x in ROWS.items()}
         (
             {"step": "auc"},
             TypeError,
-            r"step must be .* \(params, batch\); got s",
+            r"step must be a function of \(params, batch\); got str",
         ),
         (
             {"step": lambda p, b: step(p, b) | {"mask": jnp.ones(3, bool)}},
@@ -435,7 +435,7 @@ BATCH = {name: x[:4] for name, x in ROWS.items()}
         (
             {"metrics": 3},
             TypeError,
-            "'metrics' must be a metric, .*; got int",
+            "'metrics' must be a metric, or a dict of metrics by name; got int",
         ),
         ({"mesh": "data"}, TypeError, "mesh must be a jax.sharding.Mesh; got str"),
         (
