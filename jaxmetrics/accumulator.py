@@ -4,7 +4,7 @@ import abc
 import functools
 import inspect
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,14 +13,23 @@ from jax import lax
 
 from jaxmetrics import checks
 from jaxmetrics.checks import WrongKind
+from jaxmetrics.codes import within
 from jaxmetrics.metric import Metric, Validity
 from jaxmetrics.numerics import add_counts, add_two_floats, carry, words_to_int
 from jaxmetrics.reduction import AxisName, reduce_over
 from jaxmetrics.state import fingerprint
 
-__all__ = ["ROLES", "Accumulator", "together"]
+__all__ = ["ROLES", "Accumulator", "Groups", "together"]
 
 ROLES = ("sample_weight", "mask")  # of inputs that say how much a row counts
+
+
+class Groups(NamedTuple):
+    """What `measure_groups` finds."""
+
+    data: Any  # of each group, with a leading axis of them
+    # uint32 (groups,): rows that are kept and weigh something, or None if not known.
+    rows: jax.Array | None = None
 
 
 class Accumulator(Metric):
@@ -77,15 +86,15 @@ class Accumulator(Metric):
     def measure(self, *args: Any, **kwargs: Any) -> Any:
         """The data of one batch alone."""
 
-    def measure_groups(self, group: jax.Array, groups: int, **inputs: Any) -> Any:
-        """`measure` of each group of rows, in one record with a leading axis of groups.
+    def measure_groups(self, group: jax.Array, groups: int, **inputs: Any) -> Groups:
+        """`measure` of each group of rows.
 
         Here by a mask for each group, one after the other; an accumulator that can do
         it in one sweep overrides this.
 
         Args:
-          group: int32 of the leading axes of the rows, below `groups`; what is
-            negative belongs to none.
+          group: int32 of the leading axes of the rows; what is not from 0 to
+            `groups - 1` belongs to the last.
           groups: The number of groups.
           **inputs: What `measure` takes, by name.
         """
@@ -94,10 +103,10 @@ class Accumulator(Metric):
             raise WrongKind("rows are told apart by a mask, and none is taken.")
 
         def measure_one(i: jax.Array) -> Any:
-            here = together("mask", inputs.get(name), group == i)
+            here = together("mask", inputs.get(name), within(group, groups) == i)
             return self.measure(**{**inputs, name: here})
 
-        return lax.map(measure_one, lax.iota(jnp.int32, groups))
+        return Groups(lax.map(measure_one, lax.iota(jnp.int32, groups)))
 
     def input_for(self, role: str) -> str | None:
         """The name of the input that acts as one of `ROLES`, if any does."""

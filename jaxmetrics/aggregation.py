@@ -17,7 +17,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from jaxmetrics import checks
-from jaxmetrics.accumulator import Accumulator
+from jaxmetrics.accumulator import Accumulator, Groups
 from jaxmetrics.groups import Terms, tally_groups
 from jaxmetrics.histogram import Rows, Tally, present, tally
 from jaxmetrics.lanes import as_rows, require_alike
@@ -96,11 +96,12 @@ class WeightedSum(Accumulator):
         sums = self._tally(values, sample_weight, mask=mask)
         return SumData(words_from_counts(sums.counts), sums.packed())
 
-    def measure_groups(self, group: jax.Array, groups: int, **inputs: Any) -> SumData:
+    def measure_groups(self, group: jax.Array, groups: int, **inputs: Any) -> Groups:
         """The sums of each group of rows, in one sweep."""
         sums = self._tally(**inputs, group=group, groups=groups)
         words = jnp.moveaxis(words_from_counts(sums.counts), 1, 0)
-        return SumData(words, sums.packed())
+        one_each = jnp.shape(inputs["values"]) == group.shape
+        return Groups(SumData(words, sums.packed()), sums.rows if one_each else None)
 
     def _tally(
         self,
@@ -127,15 +128,16 @@ class WeightedSum(Accumulator):
         total = functools.reduce(add_pairs, map(_difference, tallies))
         up, down, nan, outside, *counted = jnp.moveaxis(tallies[0].flags, -1, 0)
         total = (total[0] + _infinity(up, down), total[1])
-        finite = tallies[0].rows
-        rows = counted[0] if finite is None else finite + up + down
+        every = tallies[0].rows
+        rows = counted[0] if every is None else every - nan - outside
         counts = jnp.stack([nan, outside, jnp.zeros_like(nan), rows], axis=-1)
         if weight is None:
-            return _Batch(counts, total, None)
+            return _Batch(counts, total, None, every)
         weights = _sum(_by_weight, parts[0], 1, groups).weighed
         # Rows count by weight alone.
         counts = counts.at[..., -1].set(np.uint32(0))
-        return _Batch(counts, total, (weights[0][..., 0], weights[1][..., 0]))
+        weights = weights[0][..., 0], weights[1][..., 0]
+        return _Batch(counts, total, weights, every)
 
     def extend(self, data: SumData, /, *args: Any, **kwargs: Any) -> SumData:
         """As `combine` with `measure`; what a batch cannot change is not touched."""
@@ -188,6 +190,7 @@ class _Batch(NamedTuple):
     counts: jax.Array  # uint32 (..., 4)
     total: Pair
     weights: Pair | None
+    rows: jax.Array | None  # uint32 (groups,): all that came, of groups alone
 
     def packed(self) -> jax.Array:
         """The two-floats as one leaf (..., 2, 2)."""

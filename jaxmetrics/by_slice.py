@@ -6,7 +6,6 @@ from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 
@@ -20,7 +19,6 @@ from jaxmetrics.slice_ids import (
     NONE,
     ZERO,
     checked_ids,
-    inside,
     memberships,
     number,
     once,
@@ -93,12 +91,10 @@ class BySlice(Wrapper):
         outside = number(jnp.where(slice_of == self.num_slices, ZERO, NONE), 1)
         if ids.ndim < 2:
             groups = self.num_slices + 1  # the last is that of rows in no slice
-            group = jnp.where(
-                inside(ids, self.num_slices), ids, np.int32(self.num_slices)
-            )
-            states = self.inner.measure_groups(group, groups, **inputs)
+            states, rows = self.inner.measure_groups(ids, groups, **inputs)
             total = folded(self.inner.combine, states)
             states = at(states, slice(self.num_slices))
+            outside = outside if rows is None else rows[self.num_slices :]
         else:
             total = self.inner.measure(**inputs)
             states = self._of_several(ids, inputs)
@@ -116,7 +112,9 @@ class BySlice(Wrapper):
             return lax.map(of_slice, ids.T)
 
         def of_column(group: jax.Array) -> Any:
-            return self.inner.measure_groups(group, self.num_slices, **inputs)
+            groups = self.num_slices + 1
+            states, _ = self.inner.measure_groups(group, groups, **inputs)
+            return at(states, slice(self.num_slices))
 
         stack = lax.map(of_column, once(ids, self.num_slices).T)
         return folded(jax.vmap(self.inner.combine), stack)

@@ -13,7 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-__all__ = ["Codes", "Usual"]
+__all__ = ["Codes", "Usual", "within"]
+
+
+def within(group: jax.Array, groups: int) -> jax.Array:
+    """Groups below `groups`: the last for what is not from 0 to `groups - 1`."""
+    last = np.uint32(groups - 1)
+    return lax.min(group.astype(jnp.uint32), last).astype(jnp.int32)  # -1 is large
 
 
 class Usual(NamedTuple):
@@ -78,12 +84,12 @@ class Codes(NamedTuple):
     ) -> tuple[jax.Array, jax.Array]:
         """The code of each row, and its place among the usual ones; int32.
 
-        Of a row that is dropped without a flag, or is in no group, the code is -1.
+        Of a row that is dropped without a flag the code is -1.
 
         Args:
           cell: Negative for a row that is dropped.
           flags: Boolean.
-          group: Negative for none; None where there is one group.
+          group: Below `groups`; None where there is one group.
         """
         dropped, flagged = cell < 0, cell != cell
         sets = lax.full_like(cell, 0)
@@ -97,18 +103,17 @@ class Codes(NamedTuple):
         if group is not None:
             code += group * self.width
             place += group * self.cells
-            nothing |= group < 0
         place = lax.select(flagged, lax.full_like(place, self.usual.other), place)
         return (
             lax.select(nothing, lax.full_like(code, -1), code),
             lax.select(nothing, lax.full_like(place, self.usual.nothing), place),
         )
 
-    def read(self, table: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Numbers of rows by group and cell, and by group and flag, of a table of all.
+    def read(self, table: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Numbers of rows by group and cell, by group and flag, and by group alone.
 
         Returns:
-          uint32 (groups, cells) and (groups, flags).
+          uint32 (groups, cells), (groups, flags) and (groups,).
         """
         table = table.reshape(self.groups, self.width)
         plain, odd, sets = jnp.split(table, (self.cells, 2 * self.cells), axis=1)
@@ -118,4 +123,4 @@ class Codes(NamedTuple):
         flags = jnp.sum(by_flag, axis=2, dtype=jnp.uint32)
         if self.flags:
             flags = flags.at[:, -1].add(jnp.sum(odd, axis=1, dtype=jnp.uint32))
-        return plain + odd, flags
+        return plain + odd, flags, jnp.sum(table, axis=1, dtype=jnp.uint32)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmetrics import checks
-from jaxmetrics.accumulator import ROLES, Accumulator, together
+from jaxmetrics.accumulator import ROLES, Accumulator, Groups, together
 from jaxmetrics.checks import Mismatch, WrongKind
 from jaxmetrics.metric import Metric
 from jaxmetrics.renaming import StandIn
@@ -118,9 +118,10 @@ class FromFunction(Wrapper):
         """The inner accumulator's, of what the function makes."""
         return self.inner.measure(**self.made(self.bound(args, kwargs)))
 
-    def measure_groups(self, group: jax.Array, groups: int, **inputs: Any) -> Any:
+    def measure_groups(self, group: jax.Array, groups: int, **inputs: Any) -> Groups:
         """The inner accumulator's, of what the function makes."""
-        return self.inner.measure_groups(group, groups, **self.made(inputs))
+        found = self.inner.measure_groups(group, groups, **self.made(inputs))
+        return found._replace(rows=None)  # the function may have made a mask
 
     def extend(self, data: Any, /, *args: Any, **kwargs: Any) -> Any:
         """The inner accumulator's, of what the function makes."""

@@ -14,7 +14,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from jaxmetrics import checks
-from jaxmetrics.accumulator import Accumulator
+from jaxmetrics.accumulator import Accumulator, Groups
 from jaxmetrics.binary import (
     Entries,
     entries_of,
@@ -189,9 +189,7 @@ class ConfusionCounts(Accumulator):
         weights = add_pairs(data.weights, sums.weights_and_square)
         return CountsData(counts, jnp.stack(weights))
 
-    def measure_groups(
-        self, group: jax.Array, groups: int, **inputs: Any
-    ) -> CountsData:
+    def measure_groups(self, group: jax.Array, groups: int, **inputs: Any) -> Groups:
         """The counts of each group of rows, in one sweep."""
         batch = self._entries(**inputs, group=group)
 
@@ -213,7 +211,9 @@ class ConfusionCounts(Accumulator):
             weights = jnp.zeros((2, groups, math.prod(self._shape) + 1), jnp.float32)
         else:
             weights = jnp.stack(sums.weights_and_square)
-        return CountsData(jnp.moveaxis(counts, 1, 0), jnp.moveaxis(weights, 1, 0))
+        data = CountsData(jnp.moveaxis(counts, 1, 0), jnp.moveaxis(weights, 1, 0))
+        one_each = jnp.shape(inputs["y_true"]) == group.shape
+        return Groups(data, sums.rows if one_each else None)
 
     def _tally(
         self,

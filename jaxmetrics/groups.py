@@ -2,7 +2,7 @@
 
 Each group has cells of its own in one long table, behind each other, so that many
 groups cost what many cells cost, and not a sweep each. A row names its group in
-`Rows.group`; one whose group is negative is in none, and its flags count nowhere.
+`Rows.group`; one that names none is of the last group.
 
 Weights are summed relative to the largest of their group: one large row must not round
 another group away. On a CPU all are first summed at once, relative to the largest of
@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxmetrics.codes import Codes
+from jaxmetrics.codes import Codes, within
 from jaxmetrics.forms import BLOCK_ROWS, SCATTER_TERMS
 from jaxmetrics.histogram import (
     Batch,
@@ -59,7 +59,7 @@ class Terms(NamedTuple):
 
     weight: jax.Array
     keep: jax.Array | None  # which count; None for all
-    group: jax.Array
+    group: jax.Array  # int32; what is not below `groups` is of the last
 
 
 def tally_groups(
@@ -75,7 +75,7 @@ def tally_groups(
     """`tally` of each group: every field with a leading axis of groups.
 
     Args:
-      classify: As for `tally`, with groups below `groups`.
+      classify: As for `tally`, with groups; what is not below `groups` is of the last.
       batch: As for `tally`.
       groups: The number of groups.
       cells: The number of cells of each.
@@ -84,8 +84,11 @@ def tally_groups(
         which are then summed instead of counted.
       squares: Whether squares of weights are summed too.
     """
+    classify = partial(_in_groups, classify, groups)
     if terms is None:
-        return Tally(*tally_codes(classify, batch, Codes(cells, flags, groups)), None)
+        codes = Codes(cells, flags, groups)
+        counts, found, rows = tally_codes(classify, batch, codes)
+        return Tally(counts, found, None, rows=rows)
 
     plan = _Plan(classify, terms, groups, cells, flags, squares)
     apart = partial(_apart, plan)
@@ -192,9 +195,9 @@ def _apart(plan: _Plan, batch: Batch) -> Tally:
         total, error = (x.reshape(groups, cells) for x in sums)
         return total, error
 
-    rows, found = tally_codes(by_row, batch, Codes(1, flags, groups))
+    _, found, rows = tally_codes(by_row, batch, Codes(1, flags, groups))
     square = summed(by_square, 1) if squares else None
-    return _tally(found, rows[:, 0], of_groups, summed(by_cell, cells), square)
+    return _tally(found, rows, of_groups, summed(by_cell, cells), square)
 
 
 def _tally(
@@ -219,12 +222,13 @@ def _tally(
 def _scales(terms: Terms, groups: int) -> tuple[jax.Array, jax.Array]:
     """`max_weight` of each group, int32 (groups,), and of the group of each row."""
     weight, keep, group = terms
+    group = within(group, groups)
     batch = weight, keep, group
     lanes = lanes_of(jax.tree.leaves(batch))
 
     def of_lane(batch: Any) -> jax.Array:
         weight, keep, group = jax.tree.map(lambda x: x.reshape(-1), batch)
-        usable = (weight < np.inf) & (weight > 0) & (group >= 0)
+        usable = (weight < np.inf) & (weight > 0)
         usable = usable if keep is None else usable & keep
         own = lax.select(usable, exponent_of(weight), lax.full_like(group, LEAST))
         place = lax.select(usable, group, lax.full_like(group, groups))
@@ -240,7 +244,7 @@ def _scales(terms: Terms, groups: int) -> tuple[jax.Array, jax.Array]:
         found = jnp.max(jax.vmap(of_lane)(batch), axis=0)
     else:
         found = of_lane(batch)
-    return found, taken(found, lax.max(group, lax.full_like(group, 0)))
+    return found, taken(found, group)
 
 
 def tally_pairs_of_groups(
@@ -250,7 +254,7 @@ def tally_pairs_of_groups(
     width = cells + 1 + flags
 
     def by_group(batch: Batch) -> Rows:
-        rows: Any = classify(batch)
+        rows: Any = _in_groups(classify, groups, batch)
         dropped = rows.cell < 0
         place = place_of_flags(rows.cell, rows.flags, cells)
         place = lax.select(dropped & (place == cells), lax.full_like(place, -1), place)
@@ -262,9 +266,15 @@ def tally_pairs_of_groups(
     return words[:, :-1].reshape(2, groups, width, 2)
 
 
+def _in_groups(classify: Classify, groups: int, batch: Batch) -> Rows:
+    """What rows say, each in one of the groups."""
+    rows: Any = classify(batch)
+    result: Rows = rows._replace(group=within(rows.group, groups))
+    return result
+
+
 def _in_group(rows: Rows, place: jax.Array, width: int) -> jax.Array:
     """The place among those of all groups; a negative one drops the row."""
     if rows.group is None:
         raise AssertionError("rows by group name their groups")
-    nowhere = (place < 0) | (rows.group < 0)
-    return lax.select(nowhere, lax.full_like(place, -1), rows.group * width + place)
+    return lax.select(place < 0, lax.full_like(place, -1), rows.group * width + place)

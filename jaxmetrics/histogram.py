@@ -53,7 +53,7 @@ class Tally(NamedTuple):
     flags: jax.Array  # uint32 (flags,): rows with each flag
     weights: Sum | None  # float32 (cells,)
     square: Sum | None = None  # float32 (1,): of the weights of all cells
-    rows: jax.Array | None = None  # uint32 (): those that are summed, of groups alone
+    rows: jax.Array | None = None  # uint32 (): all that came, of groups alone
 
     @property
     def weighed(self) -> Sum:
@@ -93,7 +93,7 @@ def tally(
       squares: Whether squares of weights are summed too.
     """
     if scale is None and not few(cells, batch):
-        counts, found = tally_codes(classify, batch, Codes(cells, flags))
+        counts, found, _ = tally_codes(classify, batch, Codes(cells, flags))
         return Tally(counts[0], found[0], None)
     form = SCATTER_COUNTS if scale is None else SCATTER_WEIGHTS
     sums = swept(Sweep(form, classify, cells, scale, squares), batch)
@@ -107,8 +107,8 @@ def tally(
 
 def tally_codes(
     classify: Classify, batch: Batch, codes: Codes
-) -> tuple[jax.Array, jax.Array]:
-    """How many rows of each group are in each cell, and have each flag.
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """How many rows of each group are in each cell, have each flag, and came at all.
 
     Args:
       classify: As for `tally`; with groups where there are several.
@@ -116,7 +116,7 @@ def tally_codes(
       codes: What rows are numbered by.
 
     Returns:
-      uint32 (groups, cells) and (groups, flags).
+      uint32 (groups, cells), (groups, flags) and (groups,).
     """
 
     def numbers(which: int, batch: Batch) -> jax.Array:

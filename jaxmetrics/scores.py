@@ -15,7 +15,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from jaxmetrics import checks
-from jaxmetrics.accumulator import Accumulator
+from jaxmetrics.accumulator import Accumulator, Groups
 from jaxmetrics.binary import (
     Entries,
     entries_of,
@@ -178,7 +178,7 @@ class ScoreHistogram(Accumulator):
         )
         return ScoreData(counts, data.weights)
 
-    def measure_groups(self, group: jax.Array, groups: int, **inputs: Any) -> ScoreData:
+    def measure_groups(self, group: jax.Array, groups: int, **inputs: Any) -> Groups:
         """The sums of each group of rows, in one sweep where they have no weights."""
         cells = math.prod(self._shape)
         if groups * cells > MOST_CELLS:
@@ -188,13 +188,12 @@ class ScoreHistogram(Accumulator):
             )
         entries = self._entries(**inputs, group=group)
         if entries.weight is not None:
-            each: ScoreData = super().measure_groups(group, groups, **inputs)
-            return each
+            return super().measure_groups(group, groups, **inputs)
         words = tally_pairs_of_groups(
             self._pair_rows, entries, groups=groups, cells=cells, flags=_FLAGS
         )
         nothing = jax.tree.map(lambda x: jnp.stack([x] * groups), self.empty().weights)
-        return ScoreData(jnp.moveaxis(words, 1, 0), nothing)
+        return Groups(ScoreData(jnp.moveaxis(words, 1, 0), nothing))
 
     def _weighed(self, entries: Entries) -> ScoreData:
         """The sums of a batch with weights."""

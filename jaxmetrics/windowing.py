@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmetrics import checks
-from jaxmetrics.accumulator import Accumulator
+from jaxmetrics.accumulator import Accumulator, Groups
 from jaxmetrics.checks import Mismatch, WrongKind
 from jaxmetrics.lockstep import WAIVED, WAIVED_BUT_NAN, after, in_lockstep
 from jaxmetrics.reduction import AxisName
@@ -158,7 +158,7 @@ class Decayed(Wrapper):
         """The inner accumulator's: the latest update weighs what it weighs."""
         return self.inner.measure(**self.bound(args, kwargs))
 
-    def measure_groups(self, group: jax.Array, groups: int, **inputs: Any) -> Any:
+    def measure_groups(self, group: jax.Array, groups: int, **inputs: Any) -> Groups:
         """The inner accumulator's."""
         return self.inner.measure_groups(group, groups, **inputs)
 

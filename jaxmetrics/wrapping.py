@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxmetrics import checks
-from jaxmetrics.accumulator import Accumulator
+from jaxmetrics.accumulator import Accumulator, Groups
 from jaxmetrics.checks import Mismatch, WrongKind
 from jaxmetrics.eager import reading
 from jaxmetrics.metric import Metric, by_key
@@ -169,7 +169,7 @@ class Renamed(Wrapper):
         """The inner accumulator's, of the renamed inputs."""
         return self.inner.measure(**self._to_inner(self.bound(args, kwargs)))
 
-    def measure_groups(self, group: jax.Array, groups: int, **inputs: Any) -> Any:
+    def measure_groups(self, group: jax.Array, groups: int, **inputs: Any) -> Groups:
         """The inner accumulator's, of the renamed inputs."""
         return self.inner.measure_groups(group, groups, **self._to_inner(inputs))
 

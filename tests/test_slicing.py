@@ -390,7 +390,7 @@ def test_one_sweep_counts_as_a_masked_one_for_each_group(what):
     @jax.jit
     def both(inputs):
         default = jm.Accumulator.measure_groups(owner, group, 4, **inputs)
-        return owner.measure_groups(group, 4, **inputs), default
+        return owner.measure_groups(group, 4, **inputs).data, default.data
 
     ways = [inputs, {**inputs, "sample_weight": weight, "mask": mask}]
     for batch in ways[: 1 if what == "histogram of rows" else 2]:
@@ -442,7 +442,7 @@ def test_one_scatter_sums_what_a_masked_sweep_sums_for_each_group(
 
     def both(inputs):
         default = jm.Accumulator.measure_groups(owner, group, 4, **inputs)
-        return owner.measure_groups(group, 4, **inputs), default
+        return owner.measure_groups(group, 4, **inputs).data, default.data
 
     mesh = jax.make_mesh((1,), ("data",), (AxisType.Auto,))
     alone = jax.shard_map(
@@ -478,7 +478,7 @@ def test_what_one_scatter_cannot_hold_is_summed_apart(most, number, monkeypatch)
     @jax.shard_map(mesh=mesh, in_specs=P(), out_specs=P(), check_vma=False)
     def both(inputs):
         default = jm.Accumulator.measure_groups(owner, group, 4, **inputs)
-        return owner.measure_groups(group, 4, **inputs), default
+        return owner.measure_groups(group, 4, **inputs).data, default.data
 
     compare_sums(*both(inputs))
 
@@ -495,7 +495,8 @@ def test_light_positives_beside_heavy_negatives_keep_their_bits(monkeypatch):
     }
 
     def alone(inputs):
-        data = owner.measure_groups(jnp.zeros((ROWS,), jnp.int32), 1, **inputs)
+        groups = jnp.zeros((ROWS,), jnp.int32)
+        data = owner.measure_groups(groups, 1, **inputs).data
         return owner.value(jax.tree.map(lambda x: x[0], data)).true_positives
 
     mesh = jax.make_mesh((1,), ("data",), (AxisType.Auto,))
