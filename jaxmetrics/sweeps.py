@@ -55,6 +55,7 @@ __all__ = [
 FEW_CELLS = 8  # up to here one variadic reduce beats a scatter
 MOST_PLACES = 512  # whose table for two rows stays in the cache of a core
 AHEAD_BLOCKS = 8  # for which is found at once what can be
+AT_A_STEP = 4  # blocks
 TWOS_ROWS = 2  # for each of its entries, or passing over it costs what it saves
 
 
@@ -230,8 +231,8 @@ def _by_twos(sweep: Sweep, batch: Batch, usual: Usual, place: Place) -> Sums:
 
     That one runs only where there are any.
     """
-    size = _block_rows(batch, BLOCK_ROWS // 2)
-    blocks = _rows(batch) // (2 * size)
+    size, steps = _steps(batch, _rows(batch) // 2, BLOCK_ROWS // 2, AT_A_STEP)
+    blocks = steps * AT_A_STEP
 
     def count(i: jax.Array, table: jax.Array) -> jax.Array:
         starts = i * size, (blocks + i) * size
@@ -239,11 +240,18 @@ def _by_twos(sweep: Sweep, batch: Batch, usual: Usual, place: Place) -> Sums:
         both = first * usual.number + second
         return add_at(table, both.reshape(-1), np.uint32(1), usual.number**2)
 
+    def count_some(i: jax.Array, table: jax.Array) -> jax.Array:
+        for j in range(AT_A_STEP):
+            table = count(i * AT_A_STEP + j, table)
+        return table
+
     # Loops take their type from the data, even where these are local to a device.
     none = place(jax.tree.map(lambda x: x[:0], batch))
     zero = jnp.sum(none, dtype=jnp.uint32)
     table = jnp.zeros((usual.number**2,), jnp.uint32) + zero
-    table = lax.fori_loop(0, blocks, count, table).reshape(usual.number, usual.number)
+    table = lax.fori_loop(0, steps, count_some, table).reshape(
+        usual.number, usual.number
+    )
     first, second = (jnp.sum(table, axis=i, dtype=table.dtype) for i in (1, 0))
     found = first + second
 
@@ -266,37 +274,52 @@ def _by_twos(sweep: Sweep, batch: Batch, usual: Usual, place: Place) -> Sums:
 
 def in_turn(sweep: Sweep, batch: Batch, limit: int) -> Sums:
     """Block after block, into one set of sums that stays in cache."""
-    size = _block_rows(batch, limit)
-    if _rows(batch) <= size:
-        return sweep.whole(batch)
     if sweep.ahead is None:
-        return sweep.finish(_looped(sweep.add, None, batch, size))
-    # All cores at once find for many blocks what can be found ahead of the scatter.
+        return sweep.finish(_looped(sweep.add, None, batch, limit, AT_A_STEP))
+    # For some blocks at once is found what can be found ahead of the scatter.
     ahead, prepared = sweep.ahead, sweep._replace(ahead=None)
 
-    def many(raw: Any, rows: Batch) -> Any:
+    def some(raw: Any, rows: Batch) -> Any:
         found = lax.optimization_barrier(ahead(rows))
-        return _looped(prepared.add, raw, found, _block_rows(found, limit))
+        return _looped(prepared.add, raw, found, limit)
 
-    return sweep.finish(_looped(many, None, batch, AHEAD_BLOCKS * size))
+    return sweep.finish(_looped(some, None, batch, AHEAD_BLOCKS * limit))
 
 
-def _looped(add: Callable[[Any, Batch], Any], raw: Any, batch: Batch, size: int) -> Any:
+def _looped(
+    add: Callable[[Any, Batch], Any],
+    raw: Any,
+    batch: Batch,
+    limit: int,
+    at_a_step: int = 1,
+) -> Any:
     """Blocks added in turn, to what is raw so far or None.
 
     The last rows come first, and outside the loop, whose carry takes its type and its
     sharding from the data.
     """
-    number, over = divmod(_rows(batch), size)
-    if raw is None and not over:
-        number -= 1
+    if _rows(batch) <= _block_rows(batch, limit):
+        return add(raw, batch)
+    outside = 1 if raw is None else 0
+    size, steps = _steps(batch, _rows(batch) - outside, limit, at_a_step)
+    number = steps * at_a_step
     if number * size < _rows(batch):
-        raw = add(raw, jax.tree.map(lambda x: x[number * size :], batch))
+        last = jax.tree.map(lambda x: x[number * size :], batch)
+        raw = _looped(add, raw, last, limit, at_a_step)
 
     def step(i: jax.Array, raw: Any) -> Any:
-        return add(raw, _slice_rows(batch, i * size, size))
+        for j in range(at_a_step):
+            raw = add(raw, _slice_rows(batch, (i * at_a_step + j) * size, size))
+        return raw
 
-    return lax.fori_loop(0, number, step, raw) if number else raw
+    return lax.fori_loop(0, steps, step, raw)
+
+
+def _steps(batch: Batch, rows: int, limit: int, at_a_step: int) -> tuple[int, int]:
+    """The size of blocks that so many rows are cut into, and the steps of a loop."""
+    most = _block_rows(batch, limit)
+    steps = -(-rows // (at_a_step * most))
+    return _even(rows // (at_a_step * steps)), steps
 
 
 def _at_once(sweep: Sweep, batch: Batch, limit: int) -> Sums:
@@ -325,5 +348,8 @@ def _rows(batch: Batch) -> int:
 def _block_rows(batch: Batch, limit: int) -> int:
     """As many rows as the limit allows; a multiple of 8, which vectorizes best."""
     first = jax.tree.leaves(batch)[0]
-    size: int = max(1, limit // max(1, math.prod(first.shape[1:])))
+    return _even(max(1, limit // max(1, math.prod(first.shape[1:]))))
+
+
+def _even(size: int) -> int:
     return size - size % 8 if size > 8 else size
