@@ -44,6 +44,7 @@ __all__ = [
     "add",
     "add_at",
     "added_up",
+    "term_rows",
 ]
 
 GROUP_ROWS = 2**8 - 1  # of a reduce: its counts fit 8 bits, sums of 24 bits fit 32
@@ -149,6 +150,11 @@ def _scatter_counts(raw: jax.Array | None, block: Block, cells: int) -> jax.Arra
     return add_at(raw, index, np.uint32(1), _copies(cells) * width)
 
 
+def term_rows(cells: int) -> int:
+    """How many rows a block of terms may have."""
+    return _copies(cells) * wide.TERM_ROWS
+
+
 def _copies(cells: int) -> int:
     return COPIES if cells <= PRIVATE_CELLS else 1
 
@@ -203,7 +209,7 @@ def _scatter_terms(raw: Sums | None, block: Block, cells: int) -> Sums:
     if weights is None:
         raise AssertionError("terms have weights")
     index = lax.select(cell < 0, lax.full_like(cell, cells), cell)
-    rows, limbs = wide.terms_at(index, weights.share, cells + 1)
+    rows, limbs = wide.terms_at(index, weights.share, cells + 1, _copies(cells))
     cut = (x.reshape(2, cells + 1)[:, :cells].reshape(-1) for x in limbs)
     sums = Sums(rows[:cells], _no_counts(), tuple(cut))
     return sums if raw is None else add(raw, sums)

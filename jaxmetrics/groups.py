@@ -20,7 +20,7 @@ import numpy as np
 from jax import lax
 
 from jaxmetrics.codes import Codes, within
-from jaxmetrics.forms import BLOCK_ROWS, SCATTER_TERMS
+from jaxmetrics.forms import BLOCK_ROWS, SCATTER_TERMS, term_rows
 from jaxmetrics.histogram import (
     Batch,
     Classify,
@@ -134,12 +134,13 @@ def _at_once(plan: _Plan, batch: Batch) -> tuple[Tally, jax.Array]:
         _, place = codes.of(cell, rows.flags, rows.group)
         return place, to_share(rows.weight, scale)
 
-    def by_place(found: tuple[jax.Array, jax.Array]) -> Rows:
-        return Rows(found[0], (), found[1])
+    def by_place(batch: Batch) -> Rows:
+        place, share = places(batch)
+        return Rows(place, (), share)
 
     one = jnp.asarray(_ONE)
-    sweep = Sweep(SCATTER_TERMS, by_place, usual.number, one, ahead=places)
-    sums = in_turn(sweep, batch, TERM_ROWS)
+    sweep = Sweep(SCATTER_TERMS, by_place, usual.number, one)
+    sums = in_turn(sweep, batch, term_rows(usual.number))
     counts = sums.counts[: usual.nothing].reshape(groups, cells + 1)
 
     def by_group(limb: jax.Array) -> jax.Array:

@@ -124,7 +124,7 @@ def tally_codes(
         return codes.of(rows.cell, rows.flags, rows.group)[which]
 
     code, place = partial(numbers, 0), partial(numbers, 1)
-    sweep = Sweep(SCATTER_COUNTS, lambda x: Rows(x, ()), codes.number, ahead=code)
+    sweep = Sweep(SCATTER_COUNTS, lambda x: Rows(code(x), ()), codes.number)
     return codes.read(swept(sweep, batch, codes.usual, place).counts)
 
 

@@ -8,6 +8,7 @@
 * **Blocks.** A scatter goes through a lane in blocks of at most 2^15 rows: small enough
   to stay in a CPU's cache, and short enough that 16 bits of weight per row cannot
   overflow. A reduce goes in groups of at most 255, whose counts fit 8 bits.
+  They go several to a step of a loop: one is prepared while another is scattered.
 * **By twos.** A scatter costs the same whatever its table. So where a few places hold
   most rows, a CPU takes two rows at a time to one place for both: half the additions.
 """
@@ -55,7 +56,7 @@ __all__ = [
 FEW_CELLS = 8  # up to here one variadic reduce beats a scatter
 MOST_PLACES = 512  # whose table for two rows stays in the cache of a core
 AHEAD_BLOCKS = 8  # for which is found at once what can be
-AT_A_STEP = 4  # blocks
+AT_A_STEP = 4  # blocks: of more than 8 kernels XLA runs some side by side
 TWOS_ROWS = 2  # for each of its entries, or passing over it costs what it saves
 
 
@@ -204,7 +205,7 @@ def _lane(
         again = partial(_lane, sweep, typed=typed)
         return add(*(again(jax.tree.map(part, batch)) for part in halves))
     if few(sweep.cells, batch):
-        return in_turn(sweep._replace(form=REDUCE), batch, REDUCE_ROWS)
+        return in_turn(sweep._replace(form=REDUCE), batch, REDUCE_ROWS, at_a_step=1)
     product = sweep._replace(form=PRODUCT)
     if first.size <= BLOCK_ROWS:
         ways = {"tpu": product.whole, "default": sweep.whole}
@@ -231,8 +232,7 @@ def _by_twos(sweep: Sweep, batch: Batch, usual: Usual, place: Place) -> Sums:
 
     That one runs only where there are any.
     """
-    size, steps = _steps(batch, _rows(batch) // 2, BLOCK_ROWS // 2, AT_A_STEP)
-    blocks = steps * AT_A_STEP
+    size, blocks = _cut(batch, _rows(batch) // 2, BLOCK_ROWS // 2, AT_A_STEP)
 
     def count(i: jax.Array, table: jax.Array) -> jax.Array:
         starts = i * size, (blocks + i) * size
@@ -240,18 +240,12 @@ def _by_twos(sweep: Sweep, batch: Batch, usual: Usual, place: Place) -> Sums:
         both = first * usual.number + second
         return add_at(table, both.reshape(-1), np.uint32(1), usual.number**2)
 
-    def count_some(i: jax.Array, table: jax.Array) -> jax.Array:
-        for j in range(AT_A_STEP):
-            table = count(i * AT_A_STEP + j, table)
-        return table
-
     # Loops take their type from the data, even where these are local to a device.
     none = place(jax.tree.map(lambda x: x[:0], batch))
     zero = jnp.sum(none, dtype=jnp.uint32)
     table = jnp.zeros((usual.number**2,), jnp.uint32) + zero
-    table = lax.fori_loop(0, steps, count_some, table).reshape(
-        usual.number, usual.number
-    )
+    table = _loop(blocks, count, table, AT_A_STEP)
+    table = table.reshape(usual.number, usual.number)
     first, second = (jnp.sum(table, axis=i, dtype=table.dtype) for i in (1, 0))
     found = first + second
 
@@ -272,10 +266,10 @@ def _by_twos(sweep: Sweep, batch: Batch, usual: Usual, place: Place) -> Sums:
     return rest._replace(counts=rest.counts + counts)
 
 
-def in_turn(sweep: Sweep, batch: Batch, limit: int) -> Sums:
+def in_turn(sweep: Sweep, batch: Batch, limit: int, at_a_step: int = AT_A_STEP) -> Sums:
     """Block after block, into one set of sums that stays in cache."""
     if sweep.ahead is None:
-        return sweep.finish(_looped(sweep.add, None, batch, limit, AT_A_STEP))
+        return sweep.finish(_looped(sweep.add, None, batch, limit, at_a_step))
     # For some blocks at once is found what can be found ahead of the scatter.
     ahead, prepared = sweep.ahead, sweep._replace(ahead=None)
 
@@ -301,25 +295,37 @@ def _looped(
     if _rows(batch) <= _block_rows(batch, limit):
         return add(raw, batch)
     outside = 1 if raw is None else 0
-    size, steps = _steps(batch, _rows(batch) - outside, limit, at_a_step)
-    number = steps * at_a_step
+    size, number = _cut(batch, _rows(batch) - outside, limit, at_a_step)
     if number * size < _rows(batch):
         last = jax.tree.map(lambda x: x[number * size :], batch)
         raw = _looped(add, raw, last, limit, at_a_step)
 
-    def step(i: jax.Array, raw: Any) -> Any:
+    def add_block(i: jax.Array, raw: Any) -> Any:
+        return add(raw, _slice_rows(batch, i * size, size))
+
+    return _loop(number, add_block, raw, at_a_step)
+
+
+def _cut(batch: Batch, rows: int, limit: int, at_a_step: int) -> tuple[int, int]:
+    """The size and the number of the blocks for so many rows, but for a few."""
+    steps = -(-rows // (at_a_step * _block_rows(batch, limit)))
+    number = min(at_a_step * steps, rows)
+    return _even(rows // max(1, number)), number
+
+
+def _loop(
+    number: int, add: Callable[[jax.Array, Any], Any], carry: Any, at_a_step: int
+) -> Any:
+    """What comes of so many blocks, several to a step unless there are only a few."""
+    if number % at_a_step:
+        at_a_step = 1
+
+    def step(i: jax.Array, carry: Any) -> Any:
         for j in range(at_a_step):
-            raw = add(raw, _slice_rows(batch, (i * at_a_step + j) * size, size))
-        return raw
+            carry = add(i * at_a_step + j, carry)
+        return carry
 
-    return lax.fori_loop(0, steps, step, raw)
-
-
-def _steps(batch: Batch, rows: int, limit: int, at_a_step: int) -> tuple[int, int]:
-    """The size of blocks that so many rows are cut into, and the steps of a loop."""
-    most = _block_rows(batch, limit)
-    steps = -(-rows // (at_a_step * most))
-    return _even(rows // (at_a_step * steps)), steps
+    return lax.fori_loop(0, number // at_a_step, step, carry)
 
 
 def _at_once(sweep: Sweep, batch: Batch, limit: int) -> Sums:

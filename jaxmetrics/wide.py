@@ -7,6 +7,7 @@ whether or not 64-bit types are enabled; no state has them.
 """
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
@@ -74,9 +75,11 @@ def limbs_at(
 
 
 def terms_at(
-    index: jax.Array, share: jax.Array, width: int
+    index: jax.Array, share: jax.Array, width: int, copies: int
 ) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-    """Rows, shares and their squares by index, in one scatter, over up to TERM_ROWS.
+    """Rows, shares and their squares by index, in one scatter.
+
+    Rows take turns in copies of the table, up to TERM_ROWS in each.
 
     Of shares 39 bits are kept, and of squares 24. Where rows are dropped, into a place
     of their own, shares may be anything. On a CPU: others have no addition to complex
@@ -85,7 +88,8 @@ def terms_at(
     Args:
       index: Below `width`; int32.
       share: Below 1; float32.
-      width: Of the table.
+      width: Of a table.
+      copies: The number of tables, a power of two.
 
     Returns:
       uint32 (width,): the rows; four limbs of 16 bits, uint32 (2 * width,), lowest
@@ -94,6 +98,7 @@ def terms_at(
     bits = lax.bitcast_convert_type(share, np.int32)
     bits = lax.clamp(np.int32(0), bits, np.float32(1).view(np.int32) - 1)
     share = lax.bitcast_convert_type(bits, np.float32)
+    index += width * (lax.iota(np.int32, index.shape[0]) & (copies - 1))
     with jax.enable_x64(True):
 
         def whole(x: jax.Array, bits: int) -> jax.Array:
@@ -102,7 +107,7 @@ def terms_at(
 
         squares = whole(share * share, _SQUARE_BITS) * np.float64(2.0**_ROW_BITS)
         both = lax.complex(whole(share, _TERM_BITS), squares + np.float64(1))
-        table = lax.full((width,), 0, np.complex128)
+        table = lax.full((copies * width,), 0, np.complex128)
         table = table.at[index].add(both, mode="promise_in_bounds")
         weights, rest = (
             lax.convert_element_type(x, np.uint64) for x in (table.real, table.imag)
@@ -116,7 +121,12 @@ def terms_at(
         )
         rows = lax.convert_element_type(rest & np.uint64(2**_ROW_BITS - 1), np.uint32)
         halves = lax.bitcast_convert_type(sums, np.uint32)
-    return rows, _limbs(halves)
+
+    def of_all(x: jax.Array, tables: int) -> jax.Array:
+        each = x.reshape(tables, copies, width)
+        return jnp.sum(each, axis=1, dtype=x.dtype).reshape(-1)
+
+    return of_all(rows, 1), tuple(of_all(x, 2) for x in _limbs(halves))
 
 
 def _limbs(halves: jax.Array) -> tuple[jax.Array, ...]:

@@ -122,13 +122,36 @@ def test_all_forms_of_counts_are_equal(groups, flagged, monkeypatch):
     in_turn = partial(sweeps.in_turn, scatter, limit=256)
     results["numbered ahead"] = jax.jit(in_turn)(batch)
     for name, sums in results.items():
-        counts, found = code.read(jnp.asarray(sums.counts))
+        counts, found, came = code.read(jnp.asarray(sums.counts))
         for g in range(groups):
             mine = cell[np.asarray(batch.weight) == g]
             expected = np.bincount(mine[mine >= 0], minlength=12)
             np.testing.assert_array_equal(counts[g], expected, err_msg=str(name))
             wanted = [np.sum(flag & flagged) for flag in flags(mine)]
             assert found[g].tolist() == wanted, name
+            here = (mine >= 0) | (np.any(flags(mine), axis=0) & flagged)
+            assert came[g] == np.sum(here), name
+
+
+@pytest.mark.parametrize("at_a_step", [1, 4])
+@pytest.mark.parametrize("limit", [1, 3, 8, 40])
+def test_every_row_is_in_one_block(limit, at_a_step):
+    """And no block is larger than it may be, whatever the number of rows."""
+    for rows in (1, 2, 3, 4, 5, 9, 16, 33, 100, 161):
+        sizes = []
+
+        def add(raw, block, rows=rows, sizes=sizes):
+            sizes.append(len(block))
+            return (np.zeros(rows, int) if raw is None else raw) + np.bincount(
+                block, minlength=rows
+            )
+
+        with jax.disable_jit():
+            found = sweeps._looped(add, None, jnp.arange(rows), limit, at_a_step)
+            size, blocks = sweeps._cut(jnp.arange(rows), rows, limit, at_a_step)
+        assert np.all(found == 1), rows
+        assert 1 <= max(sizes) <= limit, rows
+        assert blocks * size <= rows, rows
 
 
 def test_rows_are_taken_by_twos_inside_shard_map_and_vmap(monkeypatch):

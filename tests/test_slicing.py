@@ -372,7 +372,7 @@ GROUPED = {
 
 @pytest.mark.parametrize("what", GROUPED)
 def test_one_sweep_counts_as_a_masked_one_for_each_group(what):
-    """Bad rows, weights and masks included, and rows of no group."""
+    """Bad rows, weights and masks included, and rows that name no group."""
     owner, classes = GROUPED[what]
     random = np.random.default_rng(9)
     shape = (ROWS, *classes)
@@ -382,7 +382,7 @@ def test_one_sweep_counts_as_a_masked_one_for_each_group(what):
     inputs = {"y_true": true, "y_pred": pred}
     if "values" in owner.inputs:
         inputs = {"values": pred}
-    group = random.integers(-1, 4, ROWS).astype(np.int32)
+    group = random.integers(-1, 6, ROWS).astype(np.int32)
     mask = random.random(ROWS) < 0.8
     weight = np.float32(random.integers(0, 5, ROWS) / 4)
     weight[[2, 5, 7]] = -1, NAN, np.inf
@@ -390,11 +390,18 @@ def test_one_sweep_counts_as_a_masked_one_for_each_group(what):
     @jax.jit
     def both(inputs):
         default = jm.Accumulator.measure_groups(owner, group, 4, **inputs)
-        return owner.measure_groups(group, 4, **inputs).data, default.data
+        return owner.measure_groups(group, 4, **inputs), default.data
 
     ways = [inputs, {**inputs, "sample_weight": weight, "mask": mask}]
     for batch in ways[: 1 if what == "histogram of rows" else 2]:
-        compare_sums(*both(batch))
+        found, expected = both(batch)
+        compare_sums(found.data, expected)
+        if what in ("counts", "even grid, logits", "sums"):
+            here = (mask & (weight != 0)) | ("mask" not in batch)
+            of = np.where((group >= 0) & (group < 4), group, 3)[here]
+            assert found.rows.tolist() == np.bincount(of, minlength=4).tolist()
+        else:
+            assert found.rows is None
 
 
 def never_apart(plan, batch):
