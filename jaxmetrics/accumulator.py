@@ -97,6 +97,9 @@ class Accumulator(Metric):
             `groups - 1` belongs to the last.
           groups: The number of groups.
           **inputs: What `measure` takes, by name.
+
+        Returns:
+          The data, and how many rows each group has; or None for these.
         """
         name = self.input_for("mask")
         if name is None:

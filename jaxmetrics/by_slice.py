@@ -87,17 +87,20 @@ class BySlice(Wrapper):
         inputs = self.bound(args, kwargs)
         ids = checked_ids(inputs.pop(IDS), self.num_slices, self.inner, inputs)
         here = present(self.inner, inputs, ids)
-        slice_of = memberships(ids, here, self.num_slices)
-        outside = number(jnp.where(slice_of == self.num_slices, ZERO, NONE), 1)
+        rows = None
         if ids.ndim < 2:
             groups = self.num_slices + 1  # the last is that of rows in no slice
             states, rows = self.inner.measure_groups(ids, groups, **inputs)
             total = folded(self.inner.combine, states)
             states = at(states, slice(self.num_slices))
-            outside = outside if rows is None else rows[self.num_slices :]
         else:
             total = self.inner.measure(**inputs)
             states = self._of_several(ids, inputs)
+        if rows is None:
+            slice_of = memberships(ids, here, self.num_slices)
+            outside = number(jnp.where(slice_of == self.num_slices, ZERO, NONE), 1)
+        else:
+            outside = rows[self.num_slices :]
         return SliceData(joined(states, at(total, None)), words_from_counts(outside))
 
     def _of_several(self, ids: jax.Array, inputs: dict[str, Any]) -> Any:

@@ -127,16 +127,12 @@ def _at_once(plan: _Plan, batch: Batch) -> tuple[Tally, jax.Array]:
     codes = Codes(cells + 1, flags, groups)  # a cell for rows that weigh nothing
     usual = codes.usual
 
-    def places(batch: Batch) -> tuple[jax.Array, jax.Array]:
+    def by_place(batch: Batch) -> Rows:
         rows: Any = classify(batch)
         light = (rows.cell >= 0) & (rows.weight == 0)
         cell = lax.select(light, lax.full_like(rows.cell, cells), rows.cell)
         _, place = codes.of(cell, rows.flags, rows.group)
-        return place, to_share(rows.weight, scale)
-
-    def by_place(batch: Batch) -> Rows:
-        place, share = places(batch)
-        return Rows(place, (), share)
+        return Rows(place, (), to_share(rows.weight, scale))
 
     one = jnp.asarray(_ONE)
     sweep = Sweep(SCATTER_TERMS, by_place, usual.number, one)

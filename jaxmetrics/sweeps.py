@@ -205,7 +205,7 @@ def _lane(
         again = partial(_lane, sweep, typed=typed)
         return add(*(again(jax.tree.map(part, batch)) for part in halves))
     if few(sweep.cells, batch):
-        return in_turn(sweep._replace(form=REDUCE), batch, REDUCE_ROWS, at_a_step=1)
+        return in_turn(sweep._replace(form=REDUCE), batch, REDUCE_ROWS)
     product = sweep._replace(form=PRODUCT)
     if first.size <= BLOCK_ROWS:
         ways = {"tpu": product.whole, "default": sweep.whole}
@@ -266,9 +266,10 @@ def _by_twos(sweep: Sweep, batch: Batch, usual: Usual, place: Place) -> Sums:
     return rest._replace(counts=rest.counts + counts)
 
 
-def in_turn(sweep: Sweep, batch: Batch, limit: int, at_a_step: int = AT_A_STEP) -> Sums:
+def in_turn(sweep: Sweep, batch: Batch, limit: int) -> Sums:
     """Block after block, into one set of sums that stays in cache."""
     if sweep.ahead is None:
+        at_a_step = 1 if sweep.form is REDUCE else AT_A_STEP  # that uses all cores
         return sweep.finish(_looped(sweep.add, None, batch, limit, at_a_step))
     # For some blocks at once is found what can be found ahead of the scatter.
     ahead, prepared = sweep.ahead, sweep._replace(ahead=None)
