@@ -13,7 +13,7 @@ the weights by cell, and behind these, if asked for, that of all squares.
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -46,6 +46,8 @@ __all__ = [
     "added_up",
     "term_rows",
 ]
+
+T = TypeVar("T")
 
 GROUP_ROWS = 2**8 - 1  # of a reduce: its counts fit 8 bits, sums of 24 bits fit 32
 LEAST_GROUP = 2**6
@@ -82,17 +84,26 @@ class Form(NamedTuple):
 
     add: Callable[[Any, Block, int], Any]  # to what is raw so far, or None
     finish: Callable[[Any, int], Sums]
+    carry: Callable[[Any], Any] = lambda raw: raw  # after each few blocks
 
 
 def add(a: Sums, b: Sums) -> Sums:
     """The sum of two."""
-    return _carried(jax.tree.map(jnp.add, a, b))
+    return _carried(_added(a, b))
 
 
 def added_up(each: Sums) -> Sums:
     """The sum over the leading axis."""
     sums: Sums = jax.tree.map(lambda x: jnp.sum(x, axis=0, dtype=x.dtype), each)
     return _carried(sums)
+
+
+def _added(a: T | None, b: T) -> T:
+    """The sum of two, not carried; the second if there is no first."""
+    if a is None:
+        return b
+    both: T = jax.tree.map(jnp.add, a, b)
+    return both
 
 
 def _carried(sums: Sums) -> Sums:
@@ -131,7 +142,7 @@ def _reduce(raw: Sums | None, block: Block, cells: int) -> Sums:
         upper, lower = jnp.split(parts, (cells + len(squares),), axis=1)
         lower = jnp.pad(lower, ((0, 0), (0, len(squares))))
         sums = Sums(_no_counts(), counts[: len(flags)], _limbs_of(upper, lower))
-    return sums if raw is None else add(raw, sums)
+    return _added(raw, sums)
 
 
 def _scatter_counts(raw: jax.Array | None, block: Block, cells: int) -> jax.Array:
@@ -187,11 +198,12 @@ def _scatter_weights(
         raise AssertionError("rows without weights are counted")
     index = lax.select(cell < 0, lax.full_like(cell, cells), cell)
     own = wide.limbs_at(index, weights.upper, weights.lower, cells + 1)
-    rest = _rest(block, weights)
-    if raw is None:
-        return own, rest
-    both = tuple(x + y for x, y in zip(raw[0], own, strict=True))
-    return carry_limbs(both), add(raw[1], rest)
+    return _added(raw, (own, _rest(block, weights)))
+
+
+def _carry_weights(raw: tuple[Limbs, Sums]) -> tuple[Limbs, Sums]:
+    tables, rest = raw
+    return carry_limbs(tables), _carried(rest)
 
 
 def _read_weights(raw: tuple[Limbs, Sums], cells: int) -> Sums:
@@ -211,8 +223,7 @@ def _scatter_terms(raw: Sums | None, block: Block, cells: int) -> Sums:
     index = lax.select(cell < 0, lax.full_like(cell, cells), cell)
     rows, limbs = wide.terms_at(index, weights.share, cells + 1, _copies(cells))
     cut = (x.reshape(2, cells + 1)[:, :cells].reshape(-1) for x in limbs)
-    sums = Sums(rows[:cells], _no_counts(), tuple(cut))
-    return sums if raw is None else add(raw, sums)
+    return _added(raw, Sums(rows[:cells], _no_counts(), tuple(cut)))
 
 
 def _rest(block: Block, weights: Weights) -> Sums:
@@ -285,19 +296,19 @@ def _product(raw: Sums | None, block: Block, cells: int) -> Sums:
         carried = carry_limbs((*limbs, jnp.zeros_like(limbs[0])))
         sums = _rest(block, weights)
         sums = sums._replace(limbs=_behind(carried, sums.limbs))
-    return sums if raw is None else add(raw, sums)
+    return _added(raw, sums)
 
 
 def _no_counts() -> jax.Array:
     return jnp.zeros((0,), jnp.uint32)
 
 
-REDUCE = Form(_reduce, _finished)
+REDUCE = Form(_reduce, _finished, _carried)
 SCATTER_COUNTS = Form(_scatter_counts, _read_counts)
 SCATTER_PAIRS = Form(_scatter_pairs, _read_pairs)
-SCATTER_WEIGHTS = Form(_scatter_weights, _read_weights)
-SCATTER_TERMS = Form(_scatter_terms, _finished)
-PRODUCT = Form(_product, _finished)
+SCATTER_WEIGHTS = Form(_scatter_weights, _read_weights, _carry_weights)
+SCATTER_TERMS = Form(_scatter_terms, _finished, _carried)
+PRODUCT = Form(_product, _finished, _carried)
 
 
 # --- sums in one read ----------------------------------------------------------------

@@ -57,6 +57,7 @@ FEW_CELLS = 8  # up to here one variadic reduce beats a scatter
 MOST_PLACES = 512  # whose table for two rows stays in the cache of a core
 AHEAD_BLOCKS = 8  # for which is found at once what can be
 AT_A_STEP = 4  # blocks: of more than 8 kernels XLA runs some side by side
+LEAST_STEPS = 4  # which pay for compiling them
 TWOS_ROWS = 2  # for each of its entries, or passing over it costs what it saves
 
 
@@ -89,10 +90,12 @@ class Sweep(NamedTuple):
     squares: bool = False
     ahead: Callable[[Batch], Batch] | None = None  # what `classify` takes, of a batch
 
-    def add(self, raw: Any, batch: Batch) -> Any:
-        """What is raw so far, or None, and a block."""
-        block = block_of(self.rows(batch), self.scale, squares=self.squares)
-        return self.form.add(raw, block, self.cells)
+    def add(self, raw: Any, *blocks: Batch) -> Any:
+        """What is raw so far, or None, and a few blocks."""
+        for batch in blocks:
+            block = block_of(self.rows(batch), self.scale, squares=self.squares)
+            raw = self.form.add(raw, block, self.cells)
+        return self.form.carry(raw)
 
     def rows(self, batch: Batch) -> Rows:
         """What the rows say."""
@@ -232,19 +235,22 @@ def _by_twos(sweep: Sweep, batch: Batch, usual: Usual, place: Place) -> Sums:
 
     That one runs only where there are any.
     """
-    size, blocks = _cut(batch, _rows(batch) // 2, BLOCK_ROWS // 2, AT_A_STEP)
+    half = _rows(batch) // 2
+    size, blocks, at_a_step = _cut(batch, half, BLOCK_ROWS // 2, AT_A_STEP)
 
-    def count(i: jax.Array, table: jax.Array) -> jax.Array:
-        starts = i * size, (blocks + i) * size
-        first, second = (place(_slice_rows(batch, x, size)) for x in starts)
-        both = first * usual.number + second
-        return add_at(table, both.reshape(-1), np.uint32(1), usual.number**2)
+    def count(table: jax.Array, *numbers: jax.Array) -> jax.Array:
+        for i in numbers:
+            starts = i * size, (blocks + i) * size
+            first, second = (place(_slice_rows(batch, x, size)) for x in starts)
+            both = first * usual.number + second
+            table = add_at(table, both.reshape(-1), np.uint32(1), usual.number**2)
+        return table
 
     # Loops take their type from the data, even where these are local to a device.
     none = place(jax.tree.map(lambda x: x[:0], batch))
     zero = jnp.sum(none, dtype=jnp.uint32)
     table = jnp.zeros((usual.number**2,), jnp.uint32) + zero
-    table = _loop(blocks, count, table, AT_A_STEP)
+    table = _loop(blocks, count, table, at_a_step)
     table = table.reshape(usual.number, usual.number)
     first, second = (jnp.sum(table, axis=i, dtype=table.dtype) for i in (1, 0))
     found = first + second
@@ -282,13 +288,13 @@ def in_turn(sweep: Sweep, batch: Batch, limit: int) -> Sums:
 
 
 def _looped(
-    add: Callable[[Any, Batch], Any],
+    add: Callable[..., Any],
     raw: Any,
     batch: Batch,
     limit: int,
     at_a_step: int = 1,
 ) -> Any:
-    """Blocks added in turn, to what is raw so far or None.
+    """Blocks added in turn, a few at a time, to what is raw so far or None.
 
     The last rows come first, and outside the loop, whose carry takes its type and its
     sharding from the data.
@@ -296,35 +302,36 @@ def _looped(
     if _rows(batch) <= _block_rows(batch, limit):
         return add(raw, batch)
     outside = 1 if raw is None else 0
-    size, number = _cut(batch, _rows(batch) - outside, limit, at_a_step)
+    rows = _rows(batch) - outside
+    size, number, at_a_step = _cut(batch, rows, limit, at_a_step)
     if number * size < _rows(batch):
         last = jax.tree.map(lambda x: x[number * size :], batch)
         raw = _looped(add, raw, last, limit, at_a_step)
 
-    def add_block(i: jax.Array, raw: Any) -> Any:
-        return add(raw, _slice_rows(batch, i * size, size))
+    def add_blocks(raw: Any, *numbers: jax.Array) -> Any:
+        return add(raw, *(_slice_rows(batch, i * size, size) for i in numbers))
 
-    return _loop(number, add_block, raw, at_a_step)
-
-
-def _cut(batch: Batch, rows: int, limit: int, at_a_step: int) -> tuple[int, int]:
-    """The size and the number of the blocks for so many rows, but for a few."""
-    steps = -(-rows // (at_a_step * _block_rows(batch, limit)))
-    number = min(at_a_step * steps, rows)
-    return _even(rows // max(1, number)), number
+    return _loop(number, add_blocks, raw, at_a_step)
 
 
-def _loop(
-    number: int, add: Callable[[jax.Array, Any], Any], carry: Any, at_a_step: int
-) -> Any:
-    """What comes of so many blocks, several to a step unless there are only a few."""
-    if number % at_a_step:
-        at_a_step = 1
+def _cut(batch: Batch, rows: int, limit: int, at_a_step: int) -> tuple[int, int, int]:
+    """The size and the number of blocks, and how many go to a step.
+
+    Of many rows, of which a few are left over; of fewer as many go one by one as fit.
+    """
+    most = _block_rows(batch, limit)
+    if rows < LEAST_STEPS * at_a_step * most:
+        return most, rows // most, 1
+    steps = min(-(-rows // (at_a_step * most)), rows // at_a_step)
+    number = at_a_step * steps
+    return _even(rows // number), number, at_a_step
+
+
+def _loop(number: int, add: Callable[..., Any], carry: Any, at_a_step: int) -> Any:
+    """What comes of so many blocks."""
 
     def step(i: jax.Array, carry: Any) -> Any:
-        for j in range(at_a_step):
-            carry = add(i * at_a_step + j, carry)
-        return carry
+        return add(carry, *(i * at_a_step + j for j in range(at_a_step)))
 
     return lax.fori_loop(0, number // at_a_step, step, carry)
 

@@ -140,15 +140,14 @@ def test_every_row_is_in_one_block(limit, at_a_step):
     for rows in (1, 2, 3, 4, 5, 9, 16, 33, 100, 161):
         sizes = []
 
-        def add(raw, block, rows=rows, sizes=sizes):
-            sizes.append(len(block))
-            return (np.zeros(rows, int) if raw is None else raw) + np.bincount(
-                block, minlength=rows
-            )
+        def add(raw, *blocks, rows=rows, sizes=sizes):
+            sizes += map(len, blocks)
+            counts = np.bincount(np.concatenate(blocks), minlength=rows)
+            return counts if raw is None else raw + counts
 
         with jax.disable_jit():
             found = sweeps._looped(add, None, jnp.arange(rows), limit, at_a_step)
-            size, blocks = sweeps._cut(jnp.arange(rows), rows, limit, at_a_step)
+            size, blocks, _ = sweeps._cut(jnp.arange(rows), rows, limit, at_a_step)
         assert np.all(found == 1), rows
         assert 1 <= max(sizes) <= limit, rows
         assert blocks * size <= rows, rows
