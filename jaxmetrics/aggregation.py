@@ -66,8 +66,9 @@ class WeightedSum(Accumulator):
     """Sums values and weights: the accumulator of `Mean`, `Sum` and `Count`.
 
     Every batch is summed in integers relative to its largest entry (48 bits), so the
-    order of rows and their sharding do not matter; batches are added as two-floats. An
-    infinite value makes the total infinite; NaN is counted and makes results NaN.
+    order of rows and their sharding do not matter; batches are added as two-floats. By
+    slice, of more than 32,768 rows on one CPU device, these may be 39 bits. An infinite
+    value makes the total infinite; NaN is counted and makes results NaN.
 
     Example:
       >>> import jaxmetrics as jm

@@ -13,7 +13,7 @@ from jaxmetrics import checks
 from jaxmetrics.accumulator import Accumulator, together
 from jaxmetrics.checks import Mismatch, WrongKind
 from jaxmetrics.numerics import add_counts, words_from_counts, words_to_float
-from jaxmetrics.reduction import AxisName, reduce_over
+from jaxmetrics.reduction import AxisName, reduce_over, varying_with
 from jaxmetrics.slice_ids import (
     IDS,
     NONE,
@@ -133,7 +133,9 @@ class BySlice(Wrapper):
     def reduce(self, data: SliceData, axis_name: AxisName) -> SliceData:
         """Slice by slice."""
         states = reduced(self.inner, data.states, axis_name)
-        outside = reduce_over(data.outside, axis_name, add_counts)
+        # Ids may be equal on all devices, and the rows that they belong to are not.
+        outside = varying_with(data.outside, data.states)
+        outside = reduce_over(outside, axis_name, add_counts)
         return SliceData(states, add_counts(outside, jnp.zeros_like(outside)))
 
     def value(self, data: SliceData) -> Slices:

@@ -48,6 +48,7 @@ from jaxmetrics.wide import TERM_ROWS
 __all__ = ["Terms", "tally_groups", "tally_pairs_of_groups"]
 
 MOST_CELLS = 2**15  # of a group, whose limbs are added
+MOST_PLACES = 2**13  # of all: reading out more takes longer than what one scatter saves
 # What the mean of each cell must be, beside the largest weight of the batch, and that
 # of a group's squares: of sums of 39 bits and of 24 they keep 25 and 10.
 _ONE = np.int32(0)  # the scale of shares, all below 2^0
@@ -94,6 +95,7 @@ def tally_groups(
     apart = partial(_apart, plan)
     shape = jax.tree.leaves(batch)[0].shape
     narrow = math.prod(shape[1:]) <= TERM_ROWS and cells < MOST_CELLS
+    narrow &= Codes(cells + 1, flags, groups).usual.number <= MOST_PLACES
     if math.prod(shape) <= BLOCK_ROWS or not narrow or not alone(batch):
         return apart(batch)
 

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-__all__ = ["AxisName", "place_in_rank_order", "reduce_over"]
+__all__ = ["AxisName", "place_in_rank_order", "reduce_over", "varying_with"]
 
 Data = TypeVar("Data")
 AxisName = str | tuple[str, ...]
@@ -153,6 +153,13 @@ def _varying(x: jax.Array) -> frozenset[str]:
     kind = jax.typeof(x)
     manual = getattr(kind, "manual_axis_type", kind)
     return frozenset(getattr(manual, "varying", getattr(manual, "vma", ())))
+
+
+def varying_with(x: jax.Array, data: object) -> jax.Array:
+    """The array as one that differs over the axes that any of the data differ over."""
+    axes = frozenset().union(*map(_varying, jax.tree.leaves(data)))
+    missing = tuple(sorted(axes - _varying(x)))
+    return lax.pcast(x, missing, to="varying") if missing else x
 
 
 def _as_varying(x: jax.Array, axes: tuple[str, ...]) -> jax.Array:

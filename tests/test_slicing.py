@@ -114,6 +114,23 @@ def test_only_rows_that_count_are_counted_and_outside():
     assert metric.outside(after(metric, some)) == 0
 
 
+def test_ids_that_are_equal_on_all_devices_are_counted_on_each():
+    """Rows differ there, of which neither the ids nor the mask say anything."""
+    metric = jm.Sliced(jm.AUROC(num_cells=15), SLICES)
+    ids = np.int32([0, 1, -1, SLICES])
+    rows = {"y_true": np.tile(np.float32([0, 1]), 4), "y_pred": np.ones(8, np.float32)}
+
+    def outside(rows, ids):
+        state = metric.update(metric.init(), **rows, slice_ids=ids)
+        return metric.outside(metric.all_reduce(state, "data"))
+
+    mesh = jax.make_mesh((2,), ("data",), (AxisType.Auto,))
+    for of_ids, given in ((P(), ids), (P("data"), np.tile(ids, 2))):
+        specs = P("data"), of_ids
+        mapped = jax.shard_map(outside, mesh=mesh, in_specs=specs, out_specs=P())
+        assert jax.jit(mapped)(rows, given) == 4
+
+
 def test_a_row_counts_if_one_of_its_entries_is_kept_and_weighs_something():
     """Not if one is kept, and another weighs something."""
     metric = jm.RowsBySlice(2)
@@ -461,7 +478,9 @@ def test_one_scatter_sums_what_a_masked_sweep_sums_for_each_group(
     compare_sums(*jax.jit(alone)(inputs))
 
 
-@pytest.mark.parametrize(("most", "number"), [("TERM_ROWS", 2), ("MOST_CELLS", 1)])
+@pytest.mark.parametrize(
+    ("most", "number"), [("TERM_ROWS", 2), ("MOST_CELLS", 1), ("MOST_PLACES", 9)]
+)
 def test_what_one_scatter_cannot_hold_is_summed_apart(most, number, monkeypatch):
     """Rows wider than a block of it, and groups of more cells than limbs add up."""
 
