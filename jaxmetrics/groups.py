@@ -9,6 +9,7 @@ another group away. On a CPU all are first summed at once, relative to the large
 the batch; what that lacks for a group its sums tell, and then it is done again.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from functools import partial
@@ -42,6 +43,7 @@ from jaxmetrics.limbs import (
     times_two_to,
     to_share,
 )
+from jaxmetrics.numerics import add_pairs
 from jaxmetrics.sweeps import Sweep, alone, in_turn
 from jaxmetrics.wide import TERM_ROWS
 
@@ -170,6 +172,9 @@ def _apart(plan: _Plan, batch: Batch) -> Tally:
     """Weights relative to the largest of their group, squares, and rows."""
     classify, terms, groups, cells, flags, squares = plan
     of_groups, of_rows = _scales(terms(batch), groups)
+    # Of a row as wide as blocks may be long, more squares than a cell can hold.
+    width = math.prod(jax.tree.leaves(batch)[0].shape[1:])
+    parts = max(1, -(-width // BLOCK_ROWS))
 
     def by_row(batch: Batch) -> Rows:
         rows: Any = classify(batch)
@@ -184,8 +189,11 @@ def _apart(plan: _Plan, batch: Batch) -> Tally:
     def by_square(both: tuple[Batch, jax.Array]) -> Rows:
         rows: Any = classify(both[0])
         share = to_share(rows.weight, both[1])
-        place = _in_group(rows, by_row(both[0]).cell, 1)
-        return Rows(place, (), share * share)
+        place = by_row(both[0]).cell
+        if parts > 1:
+            part = np.arange(width, dtype=np.int32) // BLOCK_ROWS
+            place = lax.select(place < 0, place, place + part)
+        return Rows(_in_group(rows, place, parts), (), share * share)
 
     def summed(classify: Classify, cells: int) -> Sum:
         both = batch, of_rows
@@ -195,8 +203,14 @@ def _apart(plan: _Plan, batch: Batch) -> Tally:
         return total, error
 
     _, found, rows = tally_codes(by_row, batch, Codes(1, flags, groups))
-    square = summed(by_square, 1) if squares else None
+    square = _all_of(summed(by_square, parts)) if squares else None
     return _tally(found, rows, of_groups, summed(by_cell, cells), square)
+
+
+def _all_of(sums: Sum) -> Sum:
+    """Sums over the last axis, which stays."""
+    each = [(sums[0][:, i, None], sums[1][:, i, None]) for i in range(sums[0].shape[1])]
+    return functools.reduce(add_pairs, each)
 
 
 def _tally(

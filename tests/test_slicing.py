@@ -509,6 +509,21 @@ def test_what_one_scatter_cannot_hold_is_summed_apart(most, number, monkeypatch)
     compare_sums(*both(inputs))
 
 
+def test_squares_of_a_very_wide_row_are_summed():
+    """More of them than a single cell can hold."""
+    classes = 70_000
+    owner = jm.ConfusionCounts(num_classes=classes)
+    inputs = {
+        "y_true": np.ones((3, classes), bool),
+        "y_pred": np.ones((3, classes), np.float32),
+        "sample_weight": np.full(3, 1.999, np.float32),
+    }
+    one = jnp.zeros((3,), jnp.int32)
+    data = jax.jit(lambda: owner.measure_groups(one, 1, **inputs).data)()
+    found = owner.typical_weight(jax.tree.map(lambda x: x[0], data))
+    np.testing.assert_allclose(found, 1.999, rtol=1e-6)
+
+
 def test_light_positives_beside_heavy_negatives_keep_their_bits(monkeypatch):
     """One scatter of all terms tells what it lacks by each cell of a slice."""
     monkeypatch.setattr(groups, "BLOCK_ROWS", ROWS // 2)
