@@ -57,7 +57,7 @@ FEW_CELLS = 8  # up to here one variadic reduce beats a scatter
 MOST_PLACES = 512  # whose table for two rows stays in the cache of a core
 AHEAD_BLOCKS = 8  # for which is found at once what can be
 AT_A_STEP = 4  # blocks: of more than 8 kernels XLA runs some side by side
-LEAST_STEPS = 4  # which pay for compiling them
+LEAST_STEPS = 3  # which pay for compiling them
 TWOS_ROWS = 2  # for each of its entries, or passing over it costs what it saves
 
 
