@@ -156,8 +156,7 @@ def _scatter_counts(raw: jax.Array | None, block: Block, cells: int) -> jax.Arra
     width = cells + 1
     index = lax.select(block.cell < 0, lax.full_like(block.cell, cells), block.cell)
     if _copies(cells) > 1:
-        turn = lax.iota(jnp.int32, index.shape[0]) & (_copies(cells) - 1)
-        index += width * turn
+        index = wide.in_copies(index, width, _copies(cells))
     return add_at(raw, index, np.uint32(1), _copies(cells) * width)
 
 

@@ -50,7 +50,7 @@ from jaxmetrics.wide import TERM_ROWS
 __all__ = ["Terms", "tally_groups", "tally_pairs_of_groups"]
 
 MOST_CELLS = 2**15  # of a group, whose limbs are added
-MOST_PLACES = 2**13  # of all: reading out more takes longer than what one scatter saves
+MOST_TERM_PLACES = 2**13  # of all: to read out more costs what one scatter saves
 # What the mean of each cell must be, beside the largest weight of the batch, and that
 # of a group's squares: of sums of 39 bits and of 24 they keep 25 and 10.
 _ONE = np.int32(0)  # the scale of shares, all below 2^0
@@ -97,7 +97,7 @@ def tally_groups(
     apart = partial(_apart, plan)
     shape = jax.tree.leaves(batch)[0].shape
     narrow = math.prod(shape[1:]) <= TERM_ROWS and cells < MOST_CELLS
-    narrow &= Codes(cells + 1, flags, groups).usual.number <= MOST_PLACES
+    narrow &= plan.codes.usual.number <= MOST_TERM_PLACES
     if math.prod(shape) <= BLOCK_ROWS or not narrow or not alone(batch):
         return apart(batch)
 
@@ -120,6 +120,11 @@ class _Plan(NamedTuple):
     flags: int
     squares: bool
 
+    @property
+    def codes(self) -> Codes:
+        """Of one scatter, with a cell for rows that weigh nothing."""
+        return Codes(self.cells + 1, self.flags, self.groups)
+
 
 def _at_once(plan: _Plan, batch: Batch) -> tuple[Tally, jax.Array]:
     """Rows, weights and squares in one scatter, and whether these may be used.
@@ -128,8 +133,7 @@ def _at_once(plan: _Plan, batch: Batch) -> tuple[Tally, jax.Array]:
     """
     classify, terms, groups, cells, flags, squares = plan
     scale = max_weight(*terms(batch)[:2])
-    codes = Codes(cells + 1, flags, groups)  # a cell for rows that weigh nothing
-    usual = codes.usual
+    codes, usual = plan.codes, plan.codes.usual
 
     def by_place(batch: Batch) -> Rows:
         rows: Any = classify(batch)
@@ -162,9 +166,8 @@ def _at_once(plan: _Plan, batch: Batch) -> tuple[Tally, jax.Array]:
         least = jnp.sum(heavy, axis=1) * np.float32(_LEAST_MEAN_SQUARE)
         fine &= jnp.all(total[:, cells] >= least)
     rows = jnp.sum(counts, axis=1, dtype=counts.dtype)
-    none = (
-        jnp.zeros((groups, flags), jnp.uint32) + (rows & 0)[:, None]
-    )  # local as these
+    zero = (rows & 0)[:, None]  # local to a device as they are
+    none = jnp.zeros((groups, flags), jnp.uint32) + zero
     return _tally(none, rows, jnp.full((groups,), scale), weights, square), fine
 
 

@@ -158,8 +158,7 @@ def _varying(x: jax.Array) -> frozenset[str]:
 def varying_with(x: jax.Array, data: object) -> jax.Array:
     """The array as one that differs over the axes that any of the data differ over."""
     axes = frozenset().union(*map(_varying, jax.tree.leaves(data)))
-    missing = tuple(sorted(axes - _varying(x)))
-    return lax.pcast(x, missing, to="varying") if missing else x
+    return _as_varying(x, tuple(sorted(axes)))
 
 
 def _as_varying(x: jax.Array, axes: tuple[str, ...]) -> jax.Array:

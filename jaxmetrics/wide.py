@@ -18,6 +18,7 @@ __all__ = [
     "TERM_ROWS",
     "WIDE_ROWS",
     "add_at",
+    "in_copies",
     "limbs_at",
     "read",
     "terms_at",
@@ -74,6 +75,12 @@ def limbs_at(
     return _limbs(halves)
 
 
+def in_copies(index: jax.Array, width: int, copies: int) -> jax.Array:
+    """The same places, rows taking turns in so many tables, a power of two."""
+    turn = lax.iota(np.int32, index.shape[0]) & (copies - 1)
+    return index + width * turn
+
+
 def terms_at(
     index: jax.Array, share: jax.Array, width: int, copies: int
 ) -> tuple[jax.Array, tuple[jax.Array, ...]]:
@@ -98,7 +105,7 @@ def terms_at(
     bits = lax.bitcast_convert_type(share, np.int32)
     bits = lax.clamp(np.int32(0), bits, np.float32(1).view(np.int32) - 1)
     share = lax.bitcast_convert_type(bits, np.float32)
-    index += width * (lax.iota(np.int32, index.shape[0]) & (copies - 1))
+    index = in_copies(index, width, copies)
     with jax.enable_x64(True):
 
         def whole(x: jax.Array, bits: int) -> jax.Array:

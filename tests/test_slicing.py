@@ -479,7 +479,7 @@ def test_one_scatter_sums_what_a_masked_sweep_sums_for_each_group(
 
 
 @pytest.mark.parametrize(
-    ("most", "number"), [("TERM_ROWS", 2), ("MOST_CELLS", 1), ("MOST_PLACES", 9)]
+    ("most", "number"), [("TERM_ROWS", 2), ("MOST_CELLS", 1), ("MOST_TERM_PLACES", 9)]
 )
 def test_what_one_scatter_cannot_hold_is_summed_apart(most, number, monkeypatch):
     """Rows wider than a block of it, and groups of more cells than limbs add up."""
