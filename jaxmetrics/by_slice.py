@@ -12,15 +12,12 @@ from jax.typing import ArrayLike
 from jaxmetrics import checks
 from jaxmetrics.accumulator import Accumulator, together
 from jaxmetrics.checks import Mismatch, WrongKind
-from jaxmetrics.numerics import add_counts, words_from_counts, words_to_float
+from jaxmetrics.numerics import add_counts, carry, words_from_counts, words_to_float
 from jaxmetrics.reduction import AxisName, reduce_over, varying_with
 from jaxmetrics.slice_ids import (
     IDS,
-    NONE,
-    ZERO,
     checked_ids,
-    memberships,
-    number,
+    numbers,
     once,
     present,
 )
@@ -46,7 +43,7 @@ class SliceData(NamedTuple):
     """What `BySlice` keeps."""
 
     states: Any  # of the slices, and behind them of all rows; a leading axis each
-    outside: jax.Array  # uint32 (2, 1): words of ids that name no slice
+    rows: jax.Array  # uint32 (2, slices + 1): words; of ids that name no slice last
 
 
 class BySlice(Wrapper):
@@ -80,12 +77,14 @@ class BySlice(Wrapper):
     def empty(self) -> SliceData:
         """Nothing in any slice."""
         states = repeated(self.inner.empty(), self.num_slices + 1)
-        return SliceData(states, jnp.zeros((2, 1), jnp.uint32))
+        return SliceData(states, jnp.zeros((2, self.num_slices + 1), jnp.uint32))
 
     def measure(self, *args: Any, **kwargs: Any) -> SliceData:
         """The data of one batch by slice."""
         inputs = self.bound(args, kwargs)
         ids = checked_ids(inputs.pop(IDS), self.num_slices, self.inner, inputs)
+        # Equal on all devices they may be, and the rows that they belong to are not.
+        ids = varying_with(ids, inputs)
         here = present(self.inner, inputs, ids)
         rows = None
         if ids.ndim < 2:
@@ -97,11 +96,8 @@ class BySlice(Wrapper):
             total = self.inner.measure(**inputs)
             states = self._of_several(ids, inputs)
         if rows is None:
-            slice_of = memberships(ids, here, self.num_slices)
-            outside = number(jnp.where(slice_of == self.num_slices, ZERO, NONE), 1)
-        else:
-            outside = rows[self.num_slices :]
-        return SliceData(joined(states, at(total, None)), words_from_counts(outside))
+            rows = numbers(ids, here, self.num_slices)
+        return SliceData(joined(states, at(total, None)), words_from_counts(rows))
 
     def _of_several(self, ids: jax.Array, inputs: dict[str, Any]) -> Any:
         """The data by slice of rows that belong to several."""
@@ -133,10 +129,7 @@ class BySlice(Wrapper):
     def reduce(self, data: SliceData, axis_name: AxisName) -> SliceData:
         """Slice by slice."""
         states = reduced(self.inner, data.states, axis_name)
-        # Ids may be equal on all devices, and the rows that they belong to are not.
-        outside = varying_with(data.outside, data.states)
-        outside = reduce_over(outside, axis_name, add_counts)
-        return SliceData(states, add_counts(outside, jnp.zeros_like(outside)))
+        return SliceData(states, carry(reduce_over(data.rows, axis_name, add_counts)))
 
     def value(self, data: SliceData) -> Slices:
         """The inner value of all rows and of each slice."""
@@ -157,7 +150,7 @@ def _each(
     join: Callable[[Any, Any], Any], data: SliceData, other: SliceData
 ) -> SliceData:
     states = jax.vmap(join)(data.states, other.states)
-    return SliceData(states, add_counts(data.outside, other.outside))
+    return SliceData(states, add_counts(data.rows, other.rows))
 
 
 class RowsBySlice(Accumulator):
@@ -204,8 +197,8 @@ class RowsBySlice(Accumulator):
         """
         inputs = {"sample_weight": sample_weight, "mask": mask}
         ids = checked_ids(slice_ids, self.num_slices, self, inputs)
-        slice_of = memberships(ids, present(self, inputs, ids), self.num_slices)
-        return words_from_counts(number(slice_of, self.num_slices + 1))
+        here = present(self, inputs, ids)
+        return words_from_counts(numbers(ids, here, self.num_slices))
 
     def value(self, data: jax.Array) -> jax.Array:
         """The number of rows in each slice."""

@@ -50,6 +50,11 @@ def words_from_counts(counts: jax.Array) -> jax.Array:
     return jnp.stack([counts & _LOW, counts >> WORD_BITS])
 
 
+def counts_from_words(words: jax.Array) -> jax.Array:
+    """uint32 counts of words, if they fit."""
+    return words[0] + (words[1] << WORD_BITS)
+
+
 def add_counts(words: jax.Array, other: jax.Array) -> jax.Array:
     """The exact sum of two arrays of words, carried."""
     return carry(carry(words) + carry(other))

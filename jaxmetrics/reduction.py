@@ -157,7 +157,8 @@ def _varying(x: jax.Array) -> frozenset[str]:
 
 def varying_with(x: jax.Array, data: object) -> jax.Array:
     """The array as one that differs over the axes that any of the data differ over."""
-    axes = frozenset().union(*map(_varying, jax.tree.leaves(data)))
+    arrays = [x for x in jax.tree.leaves(data) if isinstance(x, jax.Array)]
+    axes = frozenset().union(*map(_varying, arrays))
     return _as_varying(x, tuple(sorted(axes)))
 
 

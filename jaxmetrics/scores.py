@@ -33,6 +33,7 @@ from jaxmetrics.numerics import (
     add_two_floats,
     added,
     carry,
+    counts_from_words,
     cumulative_two_floats,
     divide,
     read_count,
@@ -193,7 +194,13 @@ class ScoreHistogram(Accumulator):
             self._pair_rows, entries, groups=groups, cells=cells, flags=_FLAGS
         )
         nothing = jax.tree.map(lambda x: jnp.stack([x] * groups), self.empty().weights)
-        return Groups(ScoreData(jnp.moveaxis(words, 1, 0), nothing))
+        # Each row that there is has one place, of its cell or of its flag.
+        rows = counts_from_words(jnp.sum(words[..., 0], axis=2, dtype=jnp.uint32))
+        one_each = jnp.shape(inputs["y_true"]) == group.shape
+        return Groups(
+            ScoreData(jnp.moveaxis(words, 1, 0), nothing),
+            rows if one_each else None,
+        )
 
     def _weighed(self, entries: Entries) -> ScoreData:
         """The sums of a batch with weights."""

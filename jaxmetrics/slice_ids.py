@@ -17,18 +17,15 @@ from jaxmetrics.lanes import as_rows
 
 __all__ = [
     "IDS",
-    "NONE",
-    "ZERO",
     "checked_ids",
     "inside",
-    "memberships",
-    "number",
+    "numbers",
     "once",
     "present",
 ]
 
 IDS = "slice_ids"
-ZERO, NONE = np.int32(0), np.int32(-1)
+_NONE = np.int32(-1)
 
 
 def checked_ids(
@@ -63,7 +60,7 @@ def checked_ids(
         return result
     if result.dtype.itemsize > 4 or result.dtype == jnp.uint32:
         known = inside(result, slices)  # before it wraps
-        return jnp.where(known, result.astype(jnp.int32), NONE)
+        return jnp.where(known, result.astype(jnp.int32), _NONE)
     return result.astype(jnp.int32)
 
 
@@ -80,7 +77,7 @@ def once(ids: jax.Array, slices: int) -> jax.Array:
         fresh = inside(column, slices)
         for before in columns[:i]:
             fresh &= column != before
-        kept.append(jnp.where(fresh, column, NONE))
+        kept.append(jnp.where(fresh, column, _NONE))
     return jnp.stack(kept, axis=1)
 
 
@@ -108,20 +105,21 @@ def present(
     return jnp.broadcast_to(here, ids.shape[:1])
 
 
-def memberships(ids: jax.Array, here: jax.Array | None, slices: int) -> jax.Array:
+def numbers(ids: jax.Array, here: jax.Array | None, slices: int) -> jax.Array:
+    """How many rows are in each slice, and behind them how many ids name none."""
+    cell = as_rows(_memberships(ids, here, slices))
+    return tally(lambda cell: Rows(cell, ()), cell, cells=slices + 1).counts
+
+
+def _memberships(ids: jax.Array, here: jax.Array | None, slices: int) -> jax.Array:
     """The slice of each id; `slices` for an id of none, -1 for a row that is not."""
     if ids.dtype == jnp.bool_:
         column = lax.broadcasted_iota(jnp.int32, ids.shape, 1)
-        slice_of = jnp.where(ids, column, NONE)
+        slice_of = jnp.where(ids, column, _NONE)
     else:
         known = ids if ids.ndim < 2 else once(ids, slices)
         slice_of = jnp.where(inside(ids, slices), known, np.int32(slices))
     if here is None:
         return slice_of
     here = here.reshape(here.shape + (1,) * (ids.ndim - here.ndim))
-    return jnp.where(here, slice_of, NONE)
-
-
-def number(cell: jax.Array, cells: int) -> jax.Array:
-    """How many entries name each cell."""
-    return tally(lambda cell: Rows(cell, ()), as_rows(cell), cells=cells).counts
+    return jnp.where(here, slice_of, _NONE)

@@ -11,6 +11,7 @@ together. It reads out the metric of each, and what tells slices apart:
 What else is read of a metric's state, as its `interval`, is read of each slice, too.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY
 from types import MappingProxyType
@@ -21,15 +22,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmetrics import checks
-from jaxmetrics.accumulator import ROLES, Accumulator
-from jaxmetrics.by_slice import BySlice, RowsBySlice, Slices
+from jaxmetrics.accumulator import Accumulator
+from jaxmetrics.by_slice import BySlice, Slices
 from jaxmetrics.checks import Mismatch, WrongKind
 from jaxmetrics.eager import reading
 from jaxmetrics.metric import Metric, by_key
 from jaxmetrics.numerics import divide, float_dtype, words_to_float, words_to_int
 from jaxmetrics.stacks import at
 from jaxmetrics.state import State
-from jaxmetrics.wrapping import Joint, OfEach, Renamed, Through
+from jaxmetrics.wrapping import OfEach, Through
 
 __all__ = ["OverSlices", "Sliced"]
 
@@ -59,7 +60,7 @@ class Sliced(OfEach):
       metric: What is computed of each slice: any metric whose update takes a mask.
       num_slices: How many there are.
       minimum_count: A slice of fewer rows is NaN, and left out of `worst`, `gap` and
-        `ratio`. Counting the rows costs another sweep.
+        `ratio`. Rows count that are kept and weigh something, however old they are.
 
     Returns:
       From `compute`, `Slices(total, slices)`; in a `Collection` the names `name/total`
@@ -95,22 +96,10 @@ class Sliced(OfEach):
         """Its data by slice."""
         return BySlice(part, self.num_slices)
 
-    @property
-    def _rows(self) -> Accumulator:
-        """What counts the rows, under the names of the metric's inputs."""
-        owner = self.metric.accumulator
-        named = ((role, owner.parts[0].input_for(role)) for role in sorted(ROLES))
-        names = tuple((role, name) for role, name in named if role != name)
-        rows = RowsBySlice(self.num_slices)
-        return Renamed(rows, names) if names else rows
-
-    @property
-    def accumulator(self) -> Accumulator:
-        """The metric's, by slice; and the numbers of rows where they matter."""
-        slices = super().accumulator
-        if not self.minimum_count:
-            return slices
-        return Joint.made_of([*slices.parts, self._rows])
+    def _parts(self, data: Any) -> list[Any]:
+        """What is kept by slice for each of the metric's accumulators."""
+        by_part = by_key(self.accumulator, data)
+        return [by_part[self.wrap(x).key] for x in self.metric.accumulator.parts]
 
     def each(self, data: Any, read: Callable[[State], Any]) -> Slices:
         """What is read of the metric's state of all rows and of each slice."""
@@ -123,8 +112,8 @@ class Sliced(OfEach):
         return Slices(at(each, -1), slices)
 
     def _suppress(self, data: Any) -> Any:
-        rows = words_to_float(by_key(self.accumulator, data)[self._rows.key][:, :-1])
-        few = rows < self.minimum_count
+        kept = [words_to_float(part.rows[:, :-1]) for part in self._parts(data)]
+        few = functools.reduce(jnp.minimum, kept) < self.minimum_count
 
         def suppress(x: jax.Array) -> jax.Array:
             if not jnp.issubdtype(x.dtype, jnp.floating):
@@ -140,10 +129,8 @@ class Sliced(OfEach):
     @reading
     def outside(self, state: State) -> jax.Array:
         """How many `slice_ids` named no slice; int32, saturating."""
-        owner = self.metric.accumulator
-        parts = by_key(self.accumulator, state.data)
-        first = parts[self.wrap(owner.parts[0]).key]
-        return words_to_int(first.outside[:, 0], np.dtype(np.int32))
+        first = self._parts(state.data)[0]
+        return words_to_int(first.rows[:, -1], np.dtype(np.int32))
 
     def worst(self, mode: str = "max") -> Metric:
         """The metric of the slice that is worst.

@@ -114,21 +114,27 @@ def test_only_rows_that_count_are_counted_and_outside():
     assert metric.outside(after(metric, some)) == 0
 
 
-def test_ids_that_are_equal_on_all_devices_are_counted_on_each():
+@pytest.mark.parametrize(
+    "metric", [jm.Recall(zero_division=1), jm.AUROC(num_cells=15), jm.ExactAUROC(24)]
+)
+def test_ids_that_are_equal_on_all_devices_are_counted_on_each(metric):
     """Rows differ there, of which neither the ids nor the mask say anything."""
-    metric = jm.Sliced(jm.AUROC(num_cells=15), SLICES)
-    ids = np.int32([0, 1, -1, SLICES])
-    rows = {"y_true": np.tile(np.float32([0, 1]), 4), "y_pred": np.ones(8, np.float32)}
+    few = jm.Sliced(metric, SLICES, minimum_count=3)
+    ids = np.int32([0, 1, -1, SLICES, 1, 2])
+    true = np.repeat(np.float32([0, 1]), 6)
+    rows = {"y_true": true, "y_pred": 1 - true}
 
-    def outside(rows, ids):
-        state = metric.update(metric.init(), **rows, slice_ids=ids)
-        return metric.outside(metric.all_reduce(state, "data"))
+    def read(rows, ids):
+        state = few.all_reduce(few.update(few.init(), **rows, slice_ids=ids), "data")
+        return few.compute(state).slices, few.outside(state)
 
     mesh = jax.make_mesh((2,), ("data",), (AxisType.Auto,))
     for of_ids, given in ((P(), ids), (P("data"), np.tile(ids, 2))):
         specs = P("data"), of_ids
-        mapped = jax.shard_map(outside, mesh=mesh, in_specs=specs, out_specs=P())
-        assert jax.jit(mapped)(rows, given) == 4
+        mapped = jax.shard_map(read, mesh=mesh, in_specs=specs, out_specs=P())
+        slices, outside = jax.jit(mapped)(rows, given)
+        assert outside == 4
+        assert np.isnan(slices).tolist() == [True, False, True]
 
 
 def test_a_row_counts_if_one_of_its_entries_is_kept_and_weighs_something():
@@ -304,6 +310,25 @@ def test_slices_of_few_rows_are_suppressed_and_left_out():
     )
 
 
+def test_minimum_count_is_of_rows_in_every_part_and_of_any_age():
+    """Of two parts with masks of their own, and in a moving average."""
+    both = jm.Recall().with_inputs(mask="a") + jm.Precision().with_inputs(mask="b")
+    metric = jm.Sliced(both, 3, minimum_count=2)
+    batch = {
+        "y_true": np.ones(6, np.float32),
+        "y_pred": np.ones(6, np.float32),
+        "slice_ids": np.array([0, 0, 1, 1, 2, 2], np.int32),
+        "a": np.array([1, 1, 1, 0, 1, 1], bool),
+        "b": np.array([1, 1, 1, 1, 0, 1], bool),
+    }
+    slices = compute(metric, after(metric, batch)).slices
+    np.testing.assert_array_equal(slices, [2, NAN, NAN])
+    few = jm.ExponentialMovingAverage(jm.Sliced(jm.Mean(), 2, minimum_count=3), 1)
+    steps = [{"values": np.ones(2), "slice_ids": np.array([0, 1])}] * 3
+    assert np.isnan(compute(few, after(few, *steps[:2])).slices).all()
+    np.testing.assert_array_equal(compute(few, after(few, *steps)).slices, [1, 1])
+
+
 def test_what_else_is_read_of_a_metric_is_read_of_each_slice():
     """Intervals and bounds, none of slices of few rows, and none where none is."""
     random = np.random.default_rng(5)
@@ -409,16 +434,21 @@ def test_one_sweep_counts_as_a_masked_one_for_each_group(what):
         default = jm.Accumulator.measure_groups(owner, group, 4, **inputs)
         return owner.measure_groups(group, 4, **inputs), default.data
 
-    ways = [inputs, {**inputs, "sample_weight": weight, "mask": mask}]
-    for batch in ways[: 1 if what == "histogram of rows" else 2]:
+    ways = [inputs, {**inputs, "mask": mask}]
+    if "rows" not in what:
+        ways += [{**inputs, "sample_weight": weight, "mask": mask}]
+    for batch in ways:
         found, expected = both(batch)
         compare_sums(found.data, expected)
-        if what in ("counts", "even grid, logits", "sums"):
-            here = (mask & (weight != 0)) | ("mask" not in batch)
-            of = np.where((group >= 0) & (group < 4), group, 3)[here]
-            assert found.rows.tolist() == np.bincount(of, minlength=4).tolist()
-        else:
+        weighted = "sample_weight" in batch
+        if classes or (weighted and what == "histogram"):
             assert found.rows is None
+            continue
+        here = mask | ("mask" not in batch)
+        if weighted:
+            here &= weight != 0
+        of = np.where((group >= 0) & (group < 4), group, 3)[here]
+        assert found.rows.tolist() == np.bincount(of, minlength=4).tolist()
 
 
 def never_apart(plan, batch):
@@ -663,19 +693,15 @@ def test_shards_that_are_reduced_count_as_on_one_device(devices, on_one_device):
 
 
 def test_metrics_of_one_accumulator_share_the_slices():
-    """And the rows that are counted for all of them."""
-    both = jm.Collection(
-        a=jm.Sliced(jm.Precision(), 3), b=jm.Sliced(jm.Recall(), 3).worst()
+    """Whether slices of few rows are left out or not."""
+    metrics = jm.Collection(
+        a=jm.Sliced(jm.Precision(), 3),
+        b=jm.Sliced(jm.Recall(), 3).worst(),
+        c=jm.Sliced(jm.Precision(), 3, minimum_count=2),
     )
-    assert len(both.accumulator.parts) == 1
-    counted = jm.Collection(
-        a=jm.Sliced(jm.Precision(), 3, minimum_count=2),
-        b=jm.Sliced(jm.Mean().with_inputs(values="y_pred"), 3, minimum_count=9),
-        c=jm.RowsBySlice(3),
-    )
-    assert len(counted.accumulator.parts) == 3
+    assert len(metrics.accumulator.parts) == 1
     inside = jm.Sliced(jm.Collection(a=jm.Precision(), b=jm.Recall()), 3)
-    assert inside.accumulator.parts == both.accumulator.parts
+    assert inside.accumulator.parts == metrics.accumulator.parts
 
 
 def test_slices_of_slices():
