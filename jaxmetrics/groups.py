@@ -33,7 +33,7 @@ from jaxmetrics.histogram import (
     tally_codes,
     tally_pairs,
 )
-from jaxmetrics.lanes import lanes_of, split, taken
+from jaxmetrics.lanes import filled, lanes_of, split, taken
 from jaxmetrics.limbs import (
     LEAST,
     carry_limbs,
@@ -251,12 +251,9 @@ def _scales(terms: Terms, groups: int) -> tuple[jax.Array, jax.Array]:
         table = jnp.full((groups + 1,), LEAST, jnp.int32)
         return table.at[place].max(own, mode="promise_in_bounds")[:groups]
 
-    if (lanes.number > 1 or lanes.mesh is not None) and weight.shape[0]:
-        pad = -weight.shape[0] % lanes.number
-        if pad:  # with rows of weight 0
-            fill = [(0, pad)] + [(0, 0)] * (weight.ndim - 1)
-            batch = jax.tree.map(lambda x: jnp.pad(x, fill), batch)
-        batch = jax.tree.map(lambda x: split(x, lanes), batch)
+    if lanes.number > 1 or lanes.mesh is not None:
+        # Rows of padding have weight 0.
+        batch = jax.tree.map(lambda x: split(x, lanes), filled(batch, lanes))
         found = jnp.max(jax.vmap(of_lane)(batch), axis=0)
     else:
         found = of_lane(batch)

@@ -20,6 +20,7 @@ from jaxmetrics.checks import Mismatch
 __all__ = [
     "Lanes",
     "as_rows",
+    "filled",
     "gathered",
     "lanes_of",
     "require_alike",
@@ -181,6 +182,21 @@ def lanes_of(arrays: Sequence[jax.Array]) -> Lanes:
 
 def _is_traced(arrays: Sequence[jax.Array]) -> bool:
     return any(isinstance(x, jax.core.Tracer) for x in arrays)
+
+
+def filled(batch: Batch, lanes: Lanes) -> Batch:
+    """Rows of 0 behind those of the batch, which fill the last lane.
+
+    Every lane gets one where there are no rows: what is empty has no lanes.
+    """
+    rows = jax.tree.leaves(batch)[0].shape[0]
+    pad = -rows % lanes.number if rows else lanes.number
+    if not pad:
+        return batch
+    whole: Batch = jax.tree.map(
+        lambda x: jnp.pad(x, [(0, pad)] + [(0, 0)] * (x.ndim - 1)), batch
+    )
+    return whole
 
 
 def split(x: jax.Array, lanes: Lanes) -> jax.Array:

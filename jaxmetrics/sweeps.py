@@ -37,7 +37,7 @@ from jaxmetrics.forms import (
     add_at,
     added_up,
 )
-from jaxmetrics.lanes import lanes_of, split
+from jaxmetrics.lanes import Lanes, filled, lanes_of, split
 from jaxmetrics.limbs import to_integers
 from jaxmetrics.wide import WIDE_ROWS
 
@@ -115,13 +115,13 @@ def few(cells: int, batch: Batch) -> bool:
     return cells <= FEW_CELLS and jax.tree.leaves(batch)[0].ndim == 1
 
 
-def _with_padding(sweep: Sweep, batch: Batch, lanes: int) -> tuple[Sweep, Batch]:
-    """Rows that fill the last lane, and a sweep that drops them."""
-    shape = jax.tree.leaves(batch)[0].shape
-    pad = -shape[0] % lanes
-    if not pad:
+def _with_padding(sweep: Sweep, batch: Batch, lanes: Lanes) -> tuple[Sweep, Batch]:
+    """A batch that fills the lanes, and a sweep that drops what was added."""
+    rows, batch = _rows(batch), filled(batch, lanes)
+    if _rows(batch) == rows:
         return sweep, batch
-    real = lax.broadcasted_iota(jnp.int32, (shape[0] + pad, *shape[1:]), 0) < shape[0]
+    shape = jax.tree.leaves(batch)[0].shape
+    real = lax.broadcasted_iota(jnp.int32, shape, 0) < rows
 
     def padded(block: tuple[jax.Array, Batch]) -> Rows:
         real, inner = block
@@ -129,9 +129,7 @@ def _with_padding(sweep: Sweep, batch: Batch, lanes: int) -> tuple[Sweep, Batch]
         cell = lax.select(real, rows.cell, lax.full_like(rows.cell, -1))
         return rows._replace(cell=cell, flags=tuple(flag & real for flag in rows.flags))
 
-    fill = [(0, pad)] + [(0, 0)] * (len(shape) - 1)
-    batch = real, jax.tree.map(lambda x: jnp.pad(x, fill), batch)
-    return sweep._replace(classify=padded, ahead=None), batch
+    return sweep._replace(classify=padded, ahead=None), (real, batch)
 
 
 def alone(batch: Batch) -> bool:
@@ -157,9 +155,10 @@ def swept(
     """
     lanes = lanes_of(jax.tree.leaves(batch))
     typed = lanes.mesh is not None
-    if alone(batch) or not _rows(batch):
+    if alone(batch) and _rows(batch):
         return _lane(sweep, batch, usual, place, typed=typed)
-    sweep, batch = _with_padding(sweep, batch, lanes.number)
+    # Where there are no rows some are added: loops and branches have their type.
+    sweep, batch = _with_padding(sweep, batch, lanes)
     batch = jax.tree.map(partial(split, lanes=lanes), batch)
     each = jax.vmap(partial(_lane, sweep, typed=typed))
     if lanes.mesh is None:

@@ -10,6 +10,7 @@ import functools
 import math
 import re
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -163,6 +164,41 @@ def test_rows_that_the_devices_do_not_divide_count_the_same():
         batch = jax.device_put(batch, NamedSharding(mesh, P("data")))
         state = jax.block_until_ready(uneven(state, batch))
     assert_same_state(state, on_one_device())
+
+
+WITH_SLICES = jm.Collection(
+    plain=METRICS,
+    slices=jm.Sliced(jm.Precision(), 3),
+    areas=jm.Sliced(jm.AUROC(num_cells=15), 3),
+    losses=jm.Sliced(jm.Mean(), 3).with_inputs(values="loss", sample_weight="weight"),
+    window=jm.Windowed(jm.Precision(), 2),
+    exact=jm.ExactAUROC(REAL_ROWS),
+)
+
+
+@pytest.mark.parametrize("way", ["shard_map", "explicit"])
+def test_a_batch_without_rows_changes_nothing_on_any_device(way):
+    """Compiled from nothing, it has the types of one with rows."""
+    metric = WITH_SLICES
+    first = {**BATCHES[0], "slice_ids": np.arange(ROWS, dtype=np.int32) % 3}
+    nothing = {name: x[:0] for name, x in first.items()}
+    state = jax.jit(metric.update)(metric.init(), **first)
+    kind = AxisType.Explicit if way == "explicit" else AxisType.Auto
+    mesh = make_mesh(4, kind)
+
+    def add(state, batch):
+        if way == "explicit":
+            return metric.merge(state, metric.update(metric.init(), **batch))
+        latest = metric.update(metric.init(), **batch)
+        return metric.merge(state, metric.all_reduce(latest, "data"))
+
+    if way == "shard_map":
+        add = jax.shard_map(add, mesh=mesh, in_specs=(P(), P("data")), out_specs=P())
+    nothing = jax.device_put(nothing, NamedSharding(mesh, P("data")))
+    state = jax.device_put(state, NamedSharding(mesh, P()))
+    expected = jax.jit(metric.compute)(state)
+    after = jax.block_until_ready(jax.jit(add)(state, nothing))
+    chex.assert_trees_all_equal(jax.jit(metric.compute)(after), expected)
 
 
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=str)
