@@ -18,10 +18,9 @@ from jax.typing import ArrayLike
 
 from jaxmetrics import checks
 from jaxmetrics.accumulator import Accumulator, Groups
-from jaxmetrics.groups import Terms, tally_groups
-from jaxmetrics.histogram import Rows, Tally, present, tally
+from jaxmetrics.groups import Terms, tally_terms
+from jaxmetrics.histogram import Rows, Tally, present
 from jaxmetrics.lanes import as_rows, require_alike
-from jaxmetrics.limbs import max_weight
 from jaxmetrics.metric import Readout
 from jaxmetrics.numerics import (
     Pair,
@@ -229,16 +228,10 @@ def _sum(
     def terms(entries: _Entries) -> Terms:
         here: Any = present(entries.weight, entries.keep)
         size: Any = entries.weight if by is _by_weight else entries.size()
-        group: Any = entries.group
-        return Terms(size, here, group)
+        return Terms(size, here, entries.group)
 
-    if groups is None:
-        weight, keep, _ = terms(entries)
-        return tally(by, entries, cells=cells, scale=max_weight(weight, keep))
     flags = _FLAGS if by is _by_sign else 0
-    return tally_groups(
-        by, entries, groups=groups, cells=cells, flags=flags, terms=terms
-    )
+    return tally_terms(by, entries, terms, cells=cells, flags=flags, groups=groups)
 
 
 def _by_sign(entries: _Entries) -> Rows:

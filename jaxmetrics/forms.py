@@ -35,6 +35,7 @@ __all__ = [
     "PRODUCT",
     "REDUCE",
     "SCATTER_COUNTS",
+    "SCATTER_HALVES",
     "SCATTER_PAIRS",
     "SCATTER_TERMS",
     "SCATTER_WEIGHTS",
@@ -192,10 +193,7 @@ def _scatter_weights(
     raw: tuple[Limbs, Sums] | None, block: Block, cells: int
 ) -> tuple[Limbs, Sums]:
     """Many cells: a scatter-add of integers of 48 bits, block by block into limbs."""
-    cell, weights = block.cell, block.weights
-    if weights is None:
-        raise AssertionError("rows without weights are counted")
-    index = lax.select(cell < 0, lax.full_like(cell, cells), cell)
+    index, weights = _weighed(block, cells)
     own = wide.limbs_at(index, weights.upper, weights.lower, cells + 1)
     return _added(raw, (own, _rest(block, weights)))
 
@@ -211,18 +209,45 @@ def _read_weights(raw: tuple[Limbs, Sums], cells: int) -> Sums:
     return rest._replace(limbs=_behind(tuple(x[:cells] for x in tables), rest.limbs))
 
 
+def _scatter_halves(
+    raw: tuple[jax.Array, Sums] | None, block: Block, cells: int
+) -> tuple[jax.Array, Sums]:
+    """The same, into one table for all blocks, in two numbers of 24 bits each."""
+    index, weights = _weighed(block, cells)
+    table, rest = (None, None) if raw is None else raw
+    both = wide.add_halves_at(table, index, weights.upper, weights.lower, cells + 1)
+    return both, _added(rest, _rest(block, weights))
+
+
+def _carry_halves(raw: tuple[jax.Array, Sums]) -> tuple[jax.Array, Sums]:
+    table, rest = raw
+    return table, _carried(rest)
+
+
+def _read_halves(raw: tuple[jax.Array, Sums], cells: int) -> Sums:
+    """The sums of what `_scatter_halves` left in its table."""
+    table, rest = raw
+    limbs = tuple(x[:cells] for x in wide.read_halves(table))
+    return rest._replace(limbs=_behind(limbs, rest.limbs))
+
+
 def _scatter_terms(raw: Sums | None, block: Block, cells: int) -> Sums:
     """Many cells: rows, weights of 39 bits and squares at once; limbs `(2 * cells,)`.
 
     What is dropped goes behind the last cell, and out.
     """
-    cell, weights = block.cell, block.weights
-    if weights is None:
-        raise AssertionError("terms have weights")
-    index = lax.select(cell < 0, lax.full_like(cell, cells), cell)
+    index, weights = _weighed(block, cells)
     rows, limbs = wide.terms_at(index, weights.share, cells + 1, _copies(cells))
     cut = (x.reshape(2, cells + 1)[:, :cells].reshape(-1) for x in limbs)
     return _added(raw, Sums(rows[:cells], _no_counts(), tuple(cut)))
+
+
+def _weighed(block: Block, cells: int) -> tuple[jax.Array, Weights]:
+    """Places, of what is dropped behind the last cell, and weights."""
+    cell, weights = block.cell, block.weights
+    if weights is None:
+        raise AssertionError("rows without weights are counted")
+    return lax.select(cell < 0, lax.full_like(cell, cells), cell), weights
 
 
 def _rest(block: Block, weights: Weights) -> Sums:
@@ -306,6 +331,7 @@ REDUCE = Form(_reduce, _finished, _carried)
 SCATTER_COUNTS = Form(_scatter_counts, _read_counts)
 SCATTER_PAIRS = Form(_scatter_pairs, _read_pairs)
 SCATTER_WEIGHTS = Form(_scatter_weights, _read_weights, _carry_weights)
+SCATTER_HALVES = Form(_scatter_halves, _read_halves, _carry_halves)
 SCATTER_TERMS = Form(_scatter_terms, _finished, _carried)
 PRODUCT = Form(_product, _finished, _carried)
 

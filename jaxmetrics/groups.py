@@ -47,7 +47,7 @@ from jaxmetrics.numerics import add_pairs
 from jaxmetrics.sweeps import Sweep, alone, in_turn
 from jaxmetrics.wide import TERM_ROWS
 
-__all__ = ["Terms", "tally_groups", "tally_pairs_of_groups"]
+__all__ = ["Terms", "tally_groups", "tally_pairs_of_groups", "tally_terms"]
 
 MOST_CELLS = 2**15  # of a group, whose limbs are added
 MOST_TERM_PLACES = 2**13  # of all: to read out more costs what one scatter saves
@@ -62,7 +62,34 @@ class Terms(NamedTuple):
 
     weight: jax.Array
     keep: jax.Array | None  # which count; None for all
-    group: jax.Array  # int32; what is not below `groups` is of the last
+    group: Any  # int32; what is not below `groups` is of the last; or no groups
+
+
+def tally_terms(
+    classify: Classify,
+    batch: Batch,
+    terms: Callable[[Batch], Terms],
+    *,
+    cells: int,
+    flags: int = 0,
+    groups: int | None = None,
+) -> Tally:
+    """Sums of weights by cell, relative to the largest; of each group, if any.
+
+    Args:
+      classify: As for `tally`.
+      batch: As for `tally`.
+      terms: As for `tally_groups`.
+      cells: The number of cells.
+      flags: The number of flags.
+      groups: The number of groups, or None.
+    """
+    if groups is None:
+        scale = max_weight(*terms(batch)[:2])
+        return tally(classify, batch, cells=cells, flags=flags, scale=scale)
+    return tally_groups(
+        classify, batch, groups=groups, cells=cells, flags=flags, terms=terms
+    )
 
 
 def tally_groups(
@@ -237,8 +264,8 @@ def _tally(
 
 def _scales(terms: Terms, groups: int) -> tuple[jax.Array, jax.Array]:
     """`max_weight` of each group, int32 (groups,), and of the group of each row."""
-    weight, keep, group = terms
-    group = within(group, groups)
+    weight, keep = terms.weight, terms.keep
+    group = within(terms.group, groups)
     batch = weight, keep, group
     lanes = lanes_of(jax.tree.leaves(batch))
 

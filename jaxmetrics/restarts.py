@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxmetrics import checks
-from jaxmetrics.accumulator import Accumulator
+from jaxmetrics.accumulator import Accumulator, Groups
 from jaxmetrics.checks import WrongKind
 from jaxmetrics.eager import reading
 from jaxmetrics.lockstep import WAIVED, after, in_lockstep
@@ -52,6 +52,16 @@ class Restarted(Wrapper):
     def measure(self, *args: Any, **kwargs: Any) -> RestartData:
         """The data of a first update."""
         return self.extend(self.empty(), *args, **kwargs)
+
+    def measure_groups(self, group: jax.Array, groups: int, **inputs: Any) -> Groups:
+        """The data of a first update, of each group."""
+        found = self.inner.measure_groups(group, groups, **inputs)
+        nothing = self.empty()
+
+        def first(latest: Any) -> RestartData:
+            return self._stepped(nothing, self.inner.advance(nothing.current, latest))
+
+        return found._replace(data=jax.vmap(first)(found.data))
 
     def extend(self, data: RestartData, /, *args: Any, **kwargs: Any) -> RestartData:
         """One more update; the last of a period makes it whole and starts the next."""

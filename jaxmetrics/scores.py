@@ -6,6 +6,7 @@ with thousands of points, and whatever is read off curves.
 """
 
 import math
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -24,10 +25,9 @@ from jaxmetrics.binary import (
     widened,
 )
 from jaxmetrics.checks import Mismatch, WrongKind
-from jaxmetrics.groups import tally_pairs_of_groups
-from jaxmetrics.histogram import Rows, Tally, add_pairs_of, tally, tally_pairs
+from jaxmetrics.groups import Terms, tally_pairs_of_groups, tally_terms
+from jaxmetrics.histogram import Rows, add_pairs_of, tally_pairs
 from jaxmetrics.lanes import as_rows
-from jaxmetrics.limbs import max_weight
 from jaxmetrics.numerics import (
     add_counts,
     add_two_floats,
@@ -164,14 +164,15 @@ class ScoreHistogram(Accumulator):
             cells = math.prod(self._shape)
             counts = tally_pairs(self._pair_rows, entries, cells=cells, flags=_FLAGS)
             return ScoreData(counts, self.empty().weights)
-        return self._weighed(entries)
+        data: ScoreData = self._weighed(entries).data
+        return data
 
     def extend(self, data: ScoreData, /, *args: Any, **kwargs: Any) -> ScoreData:
         """As `combine` with `measure`; what a batch cannot change is not touched."""
         self.check_call(args, kwargs)
         entries = self._entries(*args, **kwargs)
         if entries.weight is not None:
-            both: ScoreData = self.combine(data, self._weighed(entries))
+            both: ScoreData = self.combine(data, self._weighed(entries).data)
             return both
         cells = math.prod(self._shape)
         counts = add_pairs_of(
@@ -180,7 +181,7 @@ class ScoreHistogram(Accumulator):
         return ScoreData(counts, data.weights)
 
     def measure_groups(self, group: jax.Array, groups: int, **inputs: Any) -> Groups:
-        """The sums of each group of rows, in one sweep where they have no weights."""
+        """The sums of each group of rows, in one sweep."""
         cells = math.prod(self._shape)
         if groups * cells > MOST_CELLS:
             raise Mismatch(
@@ -188,31 +189,34 @@ class ScoreHistogram(Accumulator):
                 "num_cells, as in AUROC(num_cells=1023)."
             )
         entries = self._entries(**inputs, group=group)
-        if entries.weight is not None:
-            return super().measure_groups(group, groups, **inputs)
-        words = tally_pairs_of_groups(
-            self._pair_rows, entries, groups=groups, cells=cells, flags=_FLAGS
-        )
-        nothing = jax.tree.map(lambda x: jnp.stack([x] * groups), self.empty().weights)
-        # Each row that there is has one place, of its cell or of its flag.
-        rows = counts_from_words(jnp.sum(words[..., 0], axis=2, dtype=jnp.uint32))
+        if entries.weight is None:
+            words = tally_pairs_of_groups(
+                self._pair_rows, entries, groups=groups, cells=cells, flags=_FLAGS
+            )
+            # Each row that there is has one place, of its cell or of its flag.
+            places = jnp.sum(words[..., 0], axis=2, dtype=jnp.uint32)
+            weights = self.empty().weights
+            weights = jax.tree.map(lambda x: jnp.stack([x] * groups, axis=1), weights)
+            found = Groups(ScoreData(words, weights), counts_from_words(places))
+        else:
+            found = self._weighed(entries, groups)
+        data = jax.tree.map(lambda x: jnp.moveaxis(x, 1, 0), found.data)
         one_each = jnp.shape(inputs["y_true"]) == group.shape
-        return Groups(
-            ScoreData(jnp.moveaxis(words, 1, 0), nothing),
-            rows if one_each else None,
-        )
+        return Groups(data, found.rows if one_each else None)
 
-    def _weighed(self, entries: Entries) -> ScoreData:
-        """The sums of a batch with weights."""
-        cells = math.prod(self._shape)
-        weight: Any = entries.weight
-        scale = max_weight(weight, entries.keep)
-        sums = tally(self._rows, entries, cells=cells, scale=scale)
-        offsets = tally(self._offset_rows, entries, cells=cells, scale=scale)
-        parts = [jnp.stack(x.weighed) for x in (sums, offsets, self._squares(entries))]
+    def _weighed(self, entries: Entries, groups: int | None = None) -> Groups:
+        """The sums of rows with weights; groups are the second axis, if any."""
+        summed = partial(tally_terms, batch=entries, groups=groups)
+        cells, labels = math.prod(self._shape), math.prod(self._shape[:2])
+        sums = summed(self._rows, terms=_weights, cells=cells, flags=_FLAGS)
+        offsets = summed(self._offset_rows, terms=_weights, cells=cells)
+        squares = summed(self._square_rows, terms=_squares, cells=labels)
         flags = words_from_counts(sums.flags)
-        counts = self.empty().counts.at[:, -_FLAGS:, 0].set(flags)
-        return ScoreData(counts, jnp.concatenate(parts, axis=1))
+        shape = *flags.shape[:-1], *self.empty().counts.shape[1:]
+        counts = jnp.zeros(shape, jnp.uint32).at[..., -_FLAGS:, 0].set(flags)
+        weights = [jnp.stack(x.weighed) for x in (sums, offsets, squares)]
+        data = ScoreData(counts, jnp.concatenate(weights, axis=-1))
+        return Groups(data, sums.rows)
 
     def _entries(
         self,
@@ -262,20 +266,14 @@ class ScoreHistogram(Accumulator):
         """The same, each weight times the offset as a share of the cell."""
         rows: Any = self._rows(entries)
         offset = rows.amount.astype(jnp.float32) * np.float32(1 / LEVELS)
-        return Rows(rows.cell, (), rows.weight * offset)
+        return Rows(rows.cell, (), rows.weight * offset, group=rows.group)
 
-    def _squares(self, entries: Entries) -> Tally:
+    def _square_rows(self, entries: Entries) -> Rows:
         """The squares of the weights by class and label."""
-
-        def labels(entries: Entries) -> Rows:
-            rows: Any = self._rows(entries)
-            label = lax.div(rows.cell, np.int32(self.cells.number))
-            cell = lax.select(rows.cell < 0, rows.cell, label)
-            return Rows(cell, (), rows.weight * rows.weight)
-
-        weight: Any = entries.weight
-        scale = max_weight(weight * weight, entries.keep)
-        return tally(labels, entries, cells=math.prod(self._shape[:2]), scale=scale)
+        rows: Any = self._rows(entries)
+        label = lax.div(rows.cell, np.int32(self.cells.number))
+        cell = lax.select(rows.cell < 0, rows.cell, label)
+        return Rows(cell, (), rows.weight * rows.weight, group=rows.group)
 
     def decayed(self, data: ScoreData, factor: jax.Array) -> ScoreData:
         """Every row as one of less weight."""
@@ -391,3 +389,13 @@ class ScoreHistogram(Accumulator):
         if self.num_classes is None:
             return words[:, :, 0], weights[:, :, 0], squares[:, 0]
         return words, weights, squares
+
+
+def _weights(entries: Entries) -> Terms:
+    weight: Any = entries.weight
+    return Terms(weight, entries.keep, entries.group)
+
+
+def _squares(entries: Entries) -> Terms:
+    terms = _weights(entries)
+    return terms._replace(weight=terms.weight * terms.weight)

@@ -47,8 +47,8 @@ class Sliced(OfEach):
 
     A number that is no slice is never wrapped or clipped: the row counts in the total
     alone, and `outside` tells how many there were. Integers cost one sweep for all
-    slices where the accumulator can (counts, sums, score histograms without weights),
-    and a masked sweep each elsewhere.
+    slices where the accumulator can (counts, sums, score histograms), and a masked
+    sweep each elsewhere.
 
     A slice without rows has the value that the metric has of nothing: a recall of 0,
     unless `zero_division=nan` or `minimum_count=1` leaves it out.

@@ -29,7 +29,9 @@ from jaxmetrics.forms import (
     PRODUCT,
     REDUCE,
     REDUCE_ROWS,
+    SCATTER_HALVES,
     SCATTER_PAIRS,
+    SCATTER_WEIGHTS,
     Block,
     Form,
     Sums,
@@ -39,7 +41,7 @@ from jaxmetrics.forms import (
 )
 from jaxmetrics.lanes import Lanes, filled, lanes_of, split
 from jaxmetrics.limbs import to_integers
-from jaxmetrics.wide import WIDE_ROWS
+from jaxmetrics.wide import HALVES_ROWS, WIDE_ROWS
 
 __all__ = [
     "Batch",
@@ -55,6 +57,7 @@ __all__ = [
 
 FEW_CELLS = 8  # up to here one variadic reduce beats a scatter
 MOST_PLACES = 512  # whose table for two rows stays in the cache of a core
+MANY_CELLS = 2**13  # whose limbs take longer to read out than rows to be added
 AHEAD_BLOCKS = 8  # for which is found at once what can be
 AT_A_STEP = 4  # blocks: of more than 8 kernels XLA runs some side by side
 LEAST_STEPS = 3  # which pay for compiling them
@@ -218,6 +221,10 @@ def _lane(
             "tpu": partial(in_turn, product, limit=BLOCK_ROWS),
             "default": partial(in_blocks, sweep, limit=BLOCK_ROWS),
         }
+        weighs = sweep.form is SCATTER_WEIGHTS
+        if weighs and sweep.cells >= MANY_CELLS and first.size <= HALVES_ROWS:
+            apart = sweep._replace(form=SCATTER_HALVES)
+            ways["cpu"] = partial(in_turn, apart, limit=BLOCK_ROWS)
         if usual is not None and place is not None and _by_twos_pays(usual, first.size):
             ways["cpu"] = partial(_by_twos, sweep, usual=usual, place=place)
     sums: Sums = lax.platform_dependent(batch, **ways)

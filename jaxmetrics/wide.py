@@ -15,12 +15,15 @@ from jaxmetrics.numerics import words_from_counts
 
 __all__ = [
     "AMOUNT_BITS",
+    "HALVES_ROWS",
     "TERM_ROWS",
     "WIDE_ROWS",
     "add_at",
+    "add_halves_at",
     "in_copies",
     "limbs_at",
     "read",
+    "read_halves",
     "terms_at",
 ]
 
@@ -29,6 +32,7 @@ TERM_ROWS = 2**14  # whose terms can be added in a single cell
 _TERM_BITS = 39  # of a share: 53 less those of the rows
 _SQUARE_BITS = 24
 _ROW_BITS = 15  # of a number of rows, up to TERM_ROWS
+HALVES_ROWS = 2**29  # whose halves of 24 bits can be added in floats of 53
 WIDE_ROWS = 2 ** (32 - AMOUNT_BITS)  # whose amounts can be added in a single cell
 
 
@@ -73,6 +77,46 @@ def limbs_at(
         table = table.at[index].add(row, mode="promise_in_bounds")
         halves = lax.bitcast_convert_type(table, np.uint32)
     return _limbs(halves)
+
+
+def add_halves_at(
+    table: jax.Array | None,
+    index: jax.Array,
+    upper: jax.Array,
+    lower: jax.Array,
+    width: int,
+) -> jax.Array:
+    """A table, of zeros to begin with, with pairs of 24 bits added by index.
+
+    Args:
+      table: What came before, or None.
+      index: Below `width`; int32.
+      upper: Of 24 bits; int32.
+      lower: The same.
+      width: Of the table.
+    """
+    with jax.enable_x64(True):
+        if table is None:
+            table = lax.full((width,), 0, np.complex128)
+        halves = (lax.convert_element_type(x, np.float64) for x in (upper, lower))
+        return table.at[index].add(lax.complex(*halves), mode="promise_in_bounds")
+
+
+def read_halves(table: jax.Array) -> tuple[jax.Array, ...]:
+    """Four limbs of 16 bits of `upper * 2^24 + lower`, lowest first, of a table.
+
+    The highest keeps what is above.
+    """
+    with jax.enable_x64(True):
+        upper, lower = (
+            lax.convert_element_type(x, np.uint64) for x in (table.real, table.imag)
+        )
+        below = upper & np.uint64(2**24 - 1)
+        sums = lower + (below << np.uint64(24))
+        above = lax.convert_element_type(upper >> np.uint64(24), np.uint32)
+        halves = lax.bitcast_convert_type(sums, np.uint32)
+    *limbs, last = _limbs(halves)
+    return *limbs, last + above
 
 
 def in_copies(index: jax.Array, width: int, copies: int) -> jax.Array:

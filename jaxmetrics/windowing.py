@@ -1,6 +1,7 @@
 """Metrics of recent updates: of a window of them, or with older ones weighing less."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -53,6 +54,12 @@ class LatestUpdates(Wrapper):
     def measure(self, *args: Any, **kwargs: Any) -> WindowData:
         """The data of a first update."""
         return self.extend(self.empty(), *args, **kwargs)
+
+    def measure_groups(self, group: jax.Array, groups: int, **inputs: Any) -> Groups:
+        """The data of a first update, of each group."""
+        found = self.inner.measure_groups(group, groups, **inputs)
+        first = jax.vmap(partial(self._put, self.empty()))
+        return found._replace(data=first(found.data))
 
     def extend(self, data: WindowData, /, *args: Any, **kwargs: Any) -> WindowData:
         """The update takes the place of the oldest."""

@@ -4,13 +4,14 @@ import math
 from functools import partial
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from jaxmetrics import codes, forms, histogram, limbs, sweeps
+from jaxmetrics import codes, forms, histogram, limbs, sweeps, wide
 
 
 class Batch(NamedTuple):
@@ -62,6 +63,7 @@ def test_all_forms_of_weights_are_equal():
     scale = limbs.max_weight(batch.weight, batch.cell >= 0)
     ways = {
         "scatter": forms.SCATTER_WEIGHTS,
+        "halves": forms.SCATTER_HALVES,
         "product": forms.PRODUCT,
         "reduce": forms.REDUCE,
     }
@@ -79,6 +81,41 @@ def test_all_forms_of_weights_are_equal():
     np.testing.assert_allclose(found[:-1], expected, rtol=1e-9)
     squares = math.fsum(weight[cell >= 0].astype(float) ** 2)
     np.testing.assert_allclose(found[-1] * 2.0 ** int(scale), squares, rtol=1e-4)
+
+
+def test_tables_of_halves_hold_53_bits_of_each():
+    """As many rows as a batch may have, all in one cell."""
+    sums = [(0, 0), (1, 2**24), (2**53 - 1, 2**53 - 1), (2**52 + 2**24 - 1, 2**47 + 1)]
+    with jax.enable_x64(True):
+        table = jnp.array([complex(*both) for both in sums], np.complex128)
+    found = [[int(x) for x in limb] for limb in wide.read_halves(table)]
+    for (upper, lower), each in zip(sums, zip(*found, strict=True), strict=True):
+        assert sum(x << (16 * i) for i, x in enumerate(each)) == (upper << 24) + lower
+        assert max(each[:3]) < 2**16
+
+
+def test_many_cells_weigh_what_few_would(monkeypatch):
+    """One table for all blocks gives the bits of a table for each."""
+    monkeypatch.setattr(sweeps, "BLOCK_ROWS", 64)
+    rng = np.random.default_rng(4)
+    rows, cells = 4096 + 9, 64
+    cell = rng.integers(-1, cells, rows).astype(np.int32)
+    weight = np.float32(10.0 ** rng.uniform(-3, 3, rows))
+    batch = Batch(jnp.asarray(cell), jnp.asarray(weight))
+
+    def weigh(batch):
+        scale = limbs.max_weight(batch.weight, None)
+        return histogram.tally(
+            classify, batch, cells=cells, flags=2, scale=scale, squares=True
+        )
+
+    found = []
+    for many in (cells + 1, cells):
+        monkeypatch.setattr(sweeps, "MANY_CELLS", many)
+        compiled = jax.jit(partial(weigh)).lower(batch)
+        assert ("complex" in compiled.as_text()) == (many == cells)
+        found.append(compiled.compile()(batch))
+    chex.assert_trees_all_equal(*found)
 
 
 @pytest.mark.parametrize("groups", [1, 3])
