@@ -72,6 +72,7 @@ def slices() -> None:
         ("AUROC, 1023 cells", area, plain),
         ("Mean", jm.Mean(), values),
         ("Recall with weights", jm.Recall(), heavy),
+        ("AUROC with weights", jm.AUROC(num_cells=1023), heavy),
     ]
     lines = []
     for title, metric, batch in cases:

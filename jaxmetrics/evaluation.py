@@ -81,7 +81,7 @@ def evaluate(
         padded with zeros; a batch that has a column of True sees False there, for what
         is taken over rows, as a batch norm.
       batches: An iterable of pytrees of arrays whose first axes are the rows, read in
-        the caller's thread. Batches of no rows are passed over, and not counted.
+        the caller's thread. A batch of no rows is no update.
       params: What `step` needs besides, as an argument of the program. It stays where
         it is if it is on the mesh, and is copied to every device if not. Then the
         program is kept for the next call. Without `params`, `step` is compiled at
@@ -94,10 +94,10 @@ def evaluate(
       batch_size: How many rows of this process a run takes, rounded up to a multiple of
         its devices; those of the first batch unless given.
       save: Called as `save(state, batches)` with a copy of the state after the first
-        `batches` ones, in all processes together (where one has fewer, all of its
-        own). To resume, pass on what it saved as
-        `state`, the other batches, and the same `batch_size`: the result is the same
-        bit for bit.
+        `batches` ones, those of no rows included, in all processes together (where
+        one has fewer, all of its own). To resume, pass on what it saved as `state`,
+        the other batches, and the same `batch_size`: the result is the same bit for
+        bit.
       save_every: How many batches lie between two calls of `save`.
       progress: Whether to show a bar on standard error, in the first process alone;
         it needs tqdm.
@@ -233,17 +233,19 @@ def _reader(metric: Metric) -> Callable[[State], Any]:
 def _count(
     program: Program,
     state: State,
-    runs: Iterable[Run],
+    runs: Iterable[Run | None],
     save: Callable[[State, int], object] | None,
     save_every: int,
 ) -> State:
     """The state after all runs, of which a few are queued at a time."""
     queued: deque[jax.Array] = deque()
-    for number, (batch, marks, failure) in enumerate(runs, 1):
-        if len(queued) == _limit(marks) and _is_last(queued.popleft(), failure):
-            break
-        state, mark = program(state, batch, marks)
-        queued.append(mark)
+    for number, run in enumerate(runs, 1):
+        if run is not None:
+            batch, marks, failure = run
+            if len(queued) == _limit(marks) and _is_last(queued.popleft(), failure):
+                break
+            state, mark = program(state, batch, marks)
+            queued.append(mark)
         if save is not None and number % save_every == 0:
             save(_copy(state), number)
     jax.block_until_ready(state)

@@ -34,7 +34,9 @@ __all__ = [
     "runs",
 ]
 
-PADDING, ROW, FAILED = 0, 1, 2  # the marks of rows; FAILED says "stop" to all processes
+# The marks of rows, of which the largest of all processes counts: EMPTY says "go on",
+# and FAILED says "stop".
+PADDING, EMPTY, ROW, FAILED = range(4)
 
 
 # --- one run after the other ---------------------------------------------------------
@@ -44,7 +46,7 @@ class Run(NamedTuple):
     """What this process brings to a run of the program."""
 
     batch: Any
-    marks: jax.Array  # (rows,)
+    marks: jax.Array  # uint8 (rows,)
     failure: Exception | None = None  # why it has no more batches, if not for the end
 
 
@@ -81,7 +83,8 @@ class Plan(NamedTuple):
                 "take one by the name mask, or pass full batches."
             )
         padded, real = pad_batch(batch, self.size)
-        return Run(*_put((padded, real.astype(np.uint8)), self.rows))
+        marks = np.where(real, np.uint8(ROW), np.uint8(PADDING))
+        return Run(*_put((padded, marks), self.rows))
 
     def padding(self, mark: int) -> Run:
         """A run to which this process brings no rows."""
@@ -89,20 +92,24 @@ class Plan(NamedTuple):
         return Run(*_put((batch, np.full(len(real), mark, np.uint8)), self.rows))
 
 
-def runs(plan: Plan, stream: Iterator[Any]) -> Iterator[Run]:
+def runs(plan: Plan, stream: Iterator[Any]) -> Iterator[Run | None]:
     """A run for each batch; then padding, without end where others may have rows.
 
-    An error goes with the padding: it must not leave the others waiting.
+    None for a batch of no rows, unless others may have some. An error goes with the
+    padding: it must not leave the others waiting.
     """
-    failure = None
+    failure, shared = None, is_shared(plan.rows)
     try:
         for batch in stream:
-            yield plan.run(batch)
+            if batch is not None:
+                yield plan.run(batch)
+            else:
+                yield plan.padding(EMPTY) if shared else None
     except Exception as error:
-        if not is_shared(plan.rows):
+        if not shared:
             raise
         failure = error
-    while is_shared(plan.rows):
+    while shared:
         mark = FAILED if failure else PADDING
         yield plan.padding(mark)._replace(failure=failure)
 
@@ -115,12 +122,11 @@ def _put(tree: Any, rows: NamedSharding) -> Any:
     return jax.tree.map(lambda x: put(np.asarray(x)), tree)
 
 
-def _with_rows(batches: Iterable[Any]) -> Iterator[Any]:
-    """Batches of NumPy and JAX arrays, without those of no rows."""
+def _as_arrays(batches: Iterable[Any]) -> Iterator[Any]:
+    """Batches of NumPy and JAX arrays; None for one of no rows."""
     for batch in batches:
         arrays = jax.tree_util.tree_map_with_path(_as_array, batch)
-        if row_count(arrays):
-            yield arrays
+        yield arrays if row_count(arrays) else None
 
 
 def _as_array(path: Any, x: Any) -> Any:
@@ -172,14 +178,16 @@ def agree(
 ) -> tuple[Plan | None, Iterator[Any]]:
     """What batches are brought to, if any process has some; and the batches."""
     own = sum(d.process_index == jax.process_index() for d in mesh.devices.flat)
-    stream = _with_rows(batches)
-    claim, first, failure = _Claim(repr(metric.accumulator)), None, None
+    stream, ahead = _as_arrays(batches), []
+    claim, failure = _Claim(repr(metric.accumulator)), None
     try:
         check_owner(state, metric.accumulator)
         check_template(state.data, metric.accumulator.empty)
-        first = next(stream, None)
-        if first is not None:
-            claim = _claim(claim.metrics, first, batch_size, own)
+        for batch in stream:
+            ahead.append(batch)
+            if batch is not None:
+                claim = _claim(claim.metrics, batch, batch_size, own)
+                break
     except Exception as error:  # raised again once the others know
         claim, failure = claim._replace(refusal=str(error)), error
     rows = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
@@ -188,7 +196,7 @@ def agree(
         raise failure
     _require_agreement(claims)
     plan = _plan(metric, rows, claims, own)
-    return plan, stream if first is None else itertools.chain([first], stream)
+    return plan, itertools.chain(ahead, stream)
 
 
 def _claim(metrics: str, first: Any, batch_size: int | None, devices: int) -> _Claim:

@@ -48,6 +48,13 @@ def own_batches(rank):
         yield rows_of(100 + 10 * rank + i, rows)
 
 
+def with_nothing(rank):
+    """The same and batches of no rows, of which all processes have one at once."""
+    none = {name: x[:0] for name, x in rows_of(0, 1).items()}
+    own = list(own_batches(rank))
+    return [none, *own[:1], none, *own[1:]] if rank else []
+
+
 def count_own(step, rank):
     """The state of a host-side loop over the batches of one process."""
     state = METRICS.init()
@@ -172,13 +179,13 @@ def evaluations(rank):
     results, state = jm.evaluate(
         METRICS,
         inputs_of,
-        own_batches(rank),
+        with_nothing(rank),
         save=lambda state, batches: saved.append((jax.device_get(state), batches)),
         save_every=1,
         **EVALUATION,
     )
-    middle, done = saved[0]
-    rest = list(own_batches(rank))[done:]
+    middle, done = saved[2]
+    rest = with_nothing(rank)[done:]
     resumed = jm.evaluate(METRICS, inputs_of, rest, state=middle, **EVALUATION)
     last = rank == jax.process_count() - 1
     local = jax.sharding.Mesh(np.array(jax.local_devices()), ("data",))

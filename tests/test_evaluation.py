@@ -373,6 +373,20 @@ def test_interrupted_and_resumed_from_what_was_saved_it_has_the_same_bits():
             assert_same_bits(resumed.results, whole.results)
 
 
+def test_a_batch_of_no_rows_is_one_of_those_that_were_saved():
+    """Or the rest of the source would be counted from one batch too early."""
+    none = {name: x[:0] for name, x in ROWS.items()}
+    batches = [none, *cut(50)[:1], none, none, *cut(50)[1:], none]
+    saved = {}
+    whole = run(
+        batches, save=lambda state, done: saved.update({done: state}), save_every=1
+    )
+    assert list(saved) == list(range(1, len(batches) + 1))
+    for done, state in saved.items():
+        rest = run(batches[done:], state=state, batch_size=50)
+        assert_same_bits(rest.state, whole.state)
+
+
 # --- the bar --------------------------------------------------------------------------
 
 
