@@ -146,8 +146,8 @@ class Accumulator(Metric):
           TypeError: Unless the accumulator says how: what it keeps may be no sum.
         """
         raise WrongKind(
-            f"what {self!r} keeps is no weighted sum, so that its past cannot weigh "
-            "less; take Windowed instead."
+            f"{self!r} does not say how its past weighs less: what it keeps may be no "
+            "weighted sum. Take Windowed instead, or define decayed."
         )
 
     @property

@@ -94,8 +94,9 @@ class Bootstrap(Around):
       weighted: Draws rows in `update`, even where counts would do.
 
     Returns:
-      From `compute`, a `Bootstrapped`. Replicates without a value (NaN) are left out;
-      NaN where none has one, and after bad values.
+      From `compute`, a `Bootstrapped`. Replicates without a value (NaN) are left out:
+      of few positives some draw none, and their recall is 0 unless the metric has
+      `zero_division=nan`. NaN where the value is, or no replicate has one.
 
     Example:
       >>> import jaxmetrics as jm
@@ -181,7 +182,13 @@ class Bootstrap(Around):
                     )
 
     def _values(self, data: Any) -> tuple[Any, Any]:
-        """The value of the rows as they are, and of each replicate."""
+        """The value of the rows as they are, and of each replicate; NaN if that is."""
+        value, drawn = self._drawn(data)
+        # Without its bad row a replicate would look as if there were none.
+        drawn = jax.tree.map(_where_defined, value, drawn)
+        return value, drawn
+
+    def _drawn(self, data: Any) -> tuple[Any, Any]:
         if not self.from_counts:
             whole = self.inner(data, lambda _, own: own.whole)
             drawn = self.inner(data, lambda _, own: own.replicates)
@@ -233,6 +240,11 @@ class Bootstrap(Around):
         difference may; of a gap, which is never below 0, it says nothing.
         """
         return PValue(self, null)
+
+
+def _where_defined(value: jax.Array, drawn: jax.Array) -> jax.Array:
+    value = value[None]
+    return jnp.where(value == value, drawn, value)
 
 
 class PValue(Through):

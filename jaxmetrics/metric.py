@@ -91,7 +91,8 @@ class Metric(Frozen):
         """The state that has seen nothing: final shapes, strong dtypes, own buffers.
 
         Valid as the first carry of a `scan`, as a donated argument and as a template
-        for restoring a checkpoint.
+        for restoring a checkpoint. A `scan` inside `shard_map` carries what differs
+        between devices: `jax.lax.pcast(metric.init(), axis_name, to="varying")`.
         """
         return State(self.accumulator.empty(), self.accumulator)
 

@@ -45,10 +45,10 @@ class Sliced(OfEach):
       is no slice, such as -1, for rows of fewer;
     * booleans `(rows, num_slices)`: to those that are True. Costs a sweep each.
 
-    A number that is no slice is never wrapped or clipped: the row counts in the total
-    alone, and `outside` tells how many there were. Integers cost one sweep for all
-    slices where the accumulator can (counts, sums, score histograms), and a masked
-    sweep each elsewhere.
+    A number that is no slice is never wrapped or clipped: a row of no slice counts in
+    the total alone, and `outside` tells how many such numbers there were. Integers cost
+    one sweep for all slices where the accumulator can (counts, sums, score histograms),
+    and a masked sweep each elsewhere.
 
     A slice without rows has the value that the metric has of nothing: a recall of 0,
     unless `zero_division=nan` or `minimum_count=1` leaves it out.
@@ -128,7 +128,11 @@ class Sliced(OfEach):
 
     @reading
     def outside(self, state: State) -> jax.Array:
-        """How many `slice_ids` named no slice; int32, saturating."""
+        """How many `slice_ids` named no slice; int32, saturating.
+
+        Of ids `(rows, k)` each is counted, those that fill up a row too; booleans name
+        none.
+        """
         first = self._parts(state.data)[0]
         return words_to_int(first.rows[:, -1], np.dtype(np.int32))
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import jaxmetrics as jm
+from jaxmetrics.testing import check_metric
 
 NAN = float("nan")
 ROWS = 24
@@ -502,9 +503,11 @@ class Plain(jm.Accumulator):
         """Nothing yet."""
         return jnp.zeros((2,), jnp.float32)
 
-    def measure(self, values, *, mask=None):
+    def measure(self, values, sample_weight=1.0, *, mask=None):
         """Of one batch."""
-        kept = jnp.where(True if mask is None else mask, values, 0)
+        weight = jnp.asarray(sample_weight, jnp.float32)
+        kept = (weight != 0) & (True if mask is None else mask)
+        kept = jnp.where(kept, weight * jnp.asarray(values, jnp.float32), 0)
         total = jnp.sum(kept, dtype=jnp.float32)
         return jnp.stack([total, jnp.zeros_like(total)])
 
@@ -568,8 +571,28 @@ def test_an_accumulator_of_ones_own_works_in_every_combinator():
         }
         for name, wanted in expected.items():
             np.testing.assert_allclose(found[name], wanted, err_msg=f"{own} {name}")
-    with pytest.raises(TypeError, match=r"what Plain\(\) keeps is no weighted sum"):
+    with pytest.raises(TypeError, match=r"Plain\(\) does not say how its past"):
         jm.ExponentialMovingAverage(Plain(), 2.0)
+
+
+def test_sums_of_ones_own_keep_the_laws_in_every_combinator():
+    """Of values whose float32 sums depend on how they are cut; and a NaN spoils all."""
+    batches = [
+        {"values": np.float32([0.1, 0.2, 0.3, 0.4]), "slice_ids": np.arange(4) % 2},
+        {"values": np.float32([0.7, 0.3, 0.5]), "slice_ids": np.arange(3) % 2},
+    ]
+    for i, batch in enumerate(batches):
+        batch["slice_ids"] = batch["slice_ids"].astype(np.int32)
+        batch["row_ids"] = np.arange(len(batch["values"]), dtype=np.int32) + 4 * i
+    laws = ("batch cuts", "masks", "weights", "row order", "NaN", "booleans")
+    wrapped = (
+        (Plain(), ()),
+        (jm.Sliced(Plain(), 2), ("slice_ids",)),
+        (jm.Bootstrap(Plain(), 3, weighted=True), ("row_ids",)),
+    )
+    for metric, ids in wrapped:
+        given = [{name: b[name] for name in ("values", *ids)} for b in batches]
+        check_metric(metric, given, laws=laws)
 
 
 class OneNumber(jm.Accumulator):

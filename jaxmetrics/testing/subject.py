@@ -186,7 +186,8 @@ def same(what: str, tree: Any, other: Any) -> None:
 def close(what: str, tree: Any, other: Any, *, two_floats: bool = False) -> None:
     """Requires integers to be equal, and floats to 1e-6 (or their precision).
 
-    In a two-float the second row is small beside the first: rows are compared together.
+    In a two-float the second row is small beside the first, wherever in the shape the
+    two are: what lies along an axis of two is compared by the larger of both.
     """
     for name, a, b in _leaves(what, tree, other):
         if not jnp.issubdtype(a.dtype, jnp.floating):
@@ -195,13 +196,14 @@ def close(what: str, tree: Any, other: Any, *, two_floats: bool = False) -> None
         relative = RELATIVE if a.dtype.itemsize >= 4 else HALF_RELATIVE
         a, b = a.astype(np.float64), b.astype(np.float64)
         size = np.abs(b)
-        if two_floats and a.ndim > 1:
-            size = np.broadcast_to(np.max(size, axis=0, initial=0), b.shape)
+        for axis in np.flatnonzero(np.equal(b.shape, 2)) if two_floats else ():
+            size = np.maximum(size, np.max(np.abs(b), axis=axis, keepdims=True))
         size = np.where(np.isfinite(size), size, 0)
         with np.errstate(invalid="ignore"):
             near = (np.abs(a - b) <= relative * size + 1e-12) | (a == b)
         near |= np.isnan(a) & np.isnan(b)
-        require(np.all(near), f"{name} is {a}, not {b}")
+        off = f"{name} is {a}, not {b}, to {relative:.0e} of its size"
+        require(np.all(near), off)
 
 
 def kinds(state: Any) -> tuple[Any, list[Any]]:

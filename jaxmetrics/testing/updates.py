@@ -12,6 +12,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from jaxmetrics.eager import operation_by_operation
 from jaxmetrics.metric import Metric
+from jaxmetrics.slice_ids import IDS
 from jaxmetrics.state import State
 from jaxmetrics.testing.subject import (
     CHUNKS,
@@ -342,8 +343,9 @@ def _low_precision_is_widened(s: Subject) -> None:
 
 
 def _booleans_are_numbers(s: Subject) -> None:
-    """Inputs that hold nothing but 0 and 1 may be boolean."""
-    flags = [k for k, x in s.whole.items() if np.all((x == 0) | (x == 1))]
+    """Inputs that hold nothing but 0 and 1 may be boolean, unless they name slices."""
+    binary = [k for k, x in s.whole.items() if np.all((x == 0) | (x == 1))]
+    flags = [name for name in binary if name != IDS]
     if flags:
         low = s.batch()
         low |= {name: low[name].astype(bool) for name in flags}
