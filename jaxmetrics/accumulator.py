@@ -73,6 +73,11 @@ class Accumulator(Metric):
         return False
 
     @property
+    def goes_by_updates(self) -> bool:
+        """Whether it matters which update a row came with; see `lockstep`."""
+        return False
+
+    @property
     def inputs(self) -> Mapping[str, bool]:
         """The names that `measure` takes, each with whether it is required."""
         parameters = list(inspect.signature(type(self).measure).parameters.values())[1:]

@@ -62,6 +62,11 @@ class BestValue(Accumulator):
         return {"mode": mode}
 
     @property
+    def goes_by_updates(self) -> bool:
+        """Yes."""
+        return True
+
+    @property
     def _owner(self) -> Accumulator:
         return self.metric.accumulator
 

@@ -16,7 +16,7 @@ from jaxmetrics.numerics import added
 from jaxmetrics.reduction import AxisName
 from jaxmetrics.stacks import reduced, repeated
 from jaxmetrics.state import State
-from jaxmetrics.wrapping import OfEach, Wrapper
+from jaxmetrics.wrapping import OfStates, Wrapper
 
 __all__ = ["Repeated", "SideBySide"]
 
@@ -124,7 +124,7 @@ def entries_of(x: Any, name: str, axis: int, number: int) -> jax.Array:
     return result
 
 
-class Repeated(OfEach):
+class Repeated(OfStates):
     """A metric of each of several models, seeds, tasks or outputs, in one state.
 
     Inputs named in `over` have an axis with an entry for each; the others are shared.

@@ -1,6 +1,6 @@
 """Metrics that emit and start again, inside a scan."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -14,7 +14,7 @@ from jaxmetrics.lockstep import WAIVED, after, in_lockstep
 from jaxmetrics.metric import by_key
 from jaxmetrics.reduction import AxisName
 from jaxmetrics.state import State
-from jaxmetrics.wrapping import Around, Wrapper
+from jaxmetrics.wrapping import OfStates, Wrapper
 
 __all__ = ["Every", "Restarted"]
 
@@ -43,6 +43,11 @@ class Restarted(Wrapper):
     def checked(self) -> dict[str, Any]:
         """Checks the period."""
         return {"period": checks.integer(self.period, "n", 1)}
+
+    @property
+    def goes_by_updates(self) -> bool:
+        """Yes."""
+        return True
 
     def empty(self) -> RestartData:
         """No update."""
@@ -110,7 +115,7 @@ class Restarted(Wrapper):
         return data.whole
 
 
-class Every(Around):
+class Every(OfStates):
     """A metric of n updates at a time, which then starts again: inside a scan.
 
     `compute` gives the metric of the last whole period of n updates, until the next is
@@ -147,15 +152,11 @@ class Every(Around):
         """Its data, starting again."""
         return Restarted(part, self.n)
 
-    def read(self, data: Any) -> Any:
-        """The metric's answer of the last whole period."""
-        value = self.metric.answer(self.inner(data, lambda _, own: own.whole))
-        some = self._first(data).periods > 0
-        return _nan_unless(some, value)
-
-    def answer(self, data: Any) -> Any:
-        """As `read`: a period answers for its own bad rows."""
-        return self.read(data)
+    def each(self, data: Any, read: Callable[[State], Any]) -> Any:
+        """What is read of the state of the last whole period."""
+        whole = self.inner(data, lambda _, own: own.whole)
+        value = read(State(whole, self.metric.accumulator))
+        return _nan_unless(self._first(data).periods > 0, value)
 
     @reading
     def is_new(self, state: State) -> jax.Array:

@@ -30,12 +30,12 @@ from jaxmetrics.metric import Metric, by_key
 from jaxmetrics.numerics import divide, float_dtype, words_to_float, words_to_int
 from jaxmetrics.stacks import at
 from jaxmetrics.state import State
-from jaxmetrics.wrapping import OfEach, Through
+from jaxmetrics.wrapping import OfStates, Through
 
 __all__ = ["OverSlices", "Sliced"]
 
 
-class Sliced(OfEach):
+class Sliced(OfStates):
     """A metric of each slice of the rows, and of all of them.
 
     Takes the inputs of its metric and `slice_ids`, which say where each row belongs:

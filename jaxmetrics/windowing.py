@@ -1,6 +1,6 @@
 """Metrics of recent updates: of a window of them, or with older ones weighing less."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
@@ -14,7 +14,8 @@ from jaxmetrics.checks import Mismatch, WrongKind
 from jaxmetrics.lockstep import WAIVED, WAIVED_BUT_NAN, after, in_lockstep
 from jaxmetrics.reduction import AxisName
 from jaxmetrics.stacks import at, folded, put, reduced, repeated
-from jaxmetrics.wrapping import Around, Wrapper
+from jaxmetrics.state import State
+from jaxmetrics.wrapping import OfStates, Wrapper
 
 __all__ = ["Decayed", "ExponentialMovingAverage", "LatestUpdates", "Windowed"]
 
@@ -42,8 +43,18 @@ class LatestUpdates(Wrapper):
     size: int
 
     def checked(self) -> dict[str, Any]:
-        """Checks the size."""
+        """Checks the size, and that updates can be measured one by one."""
+        if self.inner.goes_by_updates:
+            raise WrongKind(
+                f"{self.inner!r} goes by updates, and to a window each is the first; "
+                "put the window inside, or both in a Collection."
+            )
         return {"size": checks.integer(self.size, "updates", 1)}
+
+    @property
+    def goes_by_updates(self) -> bool:
+        """Yes."""
+        return True
 
     def empty(self) -> WindowData:
         """No update."""
@@ -88,7 +99,7 @@ class LatestUpdates(Wrapper):
         return folded(self.inner.combine, data.updates)
 
 
-class Windowed(Around):
+class Windowed(OfStates):
     """A metric of the latest updates alone.
 
     `update` keeps the data of each batch in a ring, in the place of the oldest, and
@@ -123,16 +134,10 @@ class Windowed(Around):
         """A ring of its data."""
         return LatestUpdates(part, self.updates)
 
-    def _window(self, data: Any) -> Any:
-        return self.inner(data, lambda part, own: folded(part.combine, own.updates))
-
-    def read(self, data: Any) -> Any:
-        """The metric's value in the window."""
-        return self.metric.read(self._window(data))
-
-    def answer(self, data: Any) -> Any:
-        """The metric's answer in the window."""
-        return self.metric.answer(self._window(data))
+    def each(self, data: Any, read: Callable[[State], Any]) -> Any:
+        """What is read of the state of what is in the window."""
+        window = self.inner(data, lambda part, own: folded(part.combine, own.updates))
+        return read(State(window, self.metric.accumulator))
 
 
 # --- decay ---------------------------------------------------------------------------
@@ -149,6 +154,11 @@ class Decayed(Wrapper):
     laws_waived: ClassVar[Mapping[str, str]] = WAIVED_BUT_NAN
 
     half_life: float
+
+    @property
+    def goes_by_updates(self) -> bool:
+        """Yes."""
+        return True
 
     def checked(self) -> dict[str, Any]:
         """Checks that the past can weigh less."""
@@ -177,7 +187,7 @@ class Decayed(Wrapper):
         return self.inner.combine(self.inner.decayed(data, factor), latest)
 
 
-class ExponentialMovingAverage(Around):
+class ExponentialMovingAverage(OfStates):
     """A metric of all updates, of which older ones weigh less.
 
     At each update every earlier row weighs `2^(-1 / half_life)` of what it did before.
@@ -222,10 +232,8 @@ class ExponentialMovingAverage(Around):
         """Its data, decaying."""
         return Decayed(part, self.half_life)
 
-    def read(self, data: Any) -> Any:
-        """The metric's value."""
-        return self.metric.read(self.inner(data, lambda _, own: own))
-
-    def answer(self, data: Any) -> Any:
-        """The metric's answer."""
-        return self.metric.answer(self.inner(data, lambda _, own: own))
+    def each(self, data: Any, read: Callable[[State], Any]) -> Any:
+        """What is read of the state of the rows as they weigh now."""
+        return read(
+            State(self.inner(data, lambda _, own: own), self.metric.accumulator)
+        )

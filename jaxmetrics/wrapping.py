@@ -20,7 +20,7 @@ from jaxmetrics.state import State
 __all__ = [
     "Around",
     "Joint",
-    "OfEach",
+    "OfStates",
     "Renamed",
     "Through",
     "Wrapper",
@@ -45,6 +45,11 @@ class Wrapper(Accumulator):
     def keeps_rows(self) -> bool:
         """As the inner accumulator."""
         return self.inner.keeps_rows
+
+    @property
+    def goes_by_updates(self) -> bool:
+        """As the inner accumulator."""
+        return self.inner.goes_by_updates
 
     def input_for(self, role: str) -> str | None:
         """The inner accumulator's."""
@@ -415,24 +420,24 @@ class Around(Through):
         return inner_data(self.metric.accumulator, self.wrap, by_part, take)
 
 
-class OfEach(Around):
-    """Base of metrics that are another one of each of several things."""
+class OfStates(Around):
+    """Base of metrics that are another one of a state, or of several, inside theirs."""
 
     @abc.abstractmethod
     def each(self, data: Any, read: Callable[[State], Any]) -> Any:
-        """What is read of each state of the metric."""
+        """What is read of the metric's state, or of each of several."""
 
     def read(self, data: Any) -> Any:
         """The metric's answers."""
         return self.each(data, lambda own: self.metric.answer(own.data))
 
     def answer(self, data: Any) -> Any:
-        """As `read`: each answers for its own bad rows."""
+        """As `read`: states answer for their own bad rows."""
         return self.read(data)
 
     @reading
     def interval(self, state: State, confidence: float = 0.95) -> Any:
-        """The metric's `interval` of each.
+        """The metric's `interval`, of each.
 
         Args:
           state: What `update` returned.
@@ -443,6 +448,6 @@ class OfEach(Around):
 
     @reading
     def error_bound(self, state: State) -> Any:
-        """The metric's `error_bound` of each."""
+        """The metric's `error_bound`, of each."""
         metric: Any = self.metric
         return self.each(state.data, metric.error_bound)

@@ -115,6 +115,29 @@ def test_windows_averages_and_periods_are_those_of_their_batches():
         np.testing.assert_allclose(found[f"period/{name}"], whole, rtol=4e-6)
 
 
+def test_what_else_is_read_of_a_metric_is_read_of_recent_updates():
+    """Its interval and its bound, of the rows as they weigh; NaN before the first n."""
+    area = METRICS["area"]
+    owned = {
+        "window": jm.Windowed(area, updates=3),
+        "average": jm.ExponentialMovingAverage(area, half_life=1e9),
+        "period": jm.Every(area, n=3),
+    }
+    batches = [{k: x[i] for k, x in BATCHES.items()} for i in range(3)]
+    plain = area.init()
+    for batch in batches:
+        plain = jax.jit(area.update)(plain, **batch)
+    for name, metric in owned.items():
+        state = metric.init()
+        before = metric.interval(state)
+        assert np.isnan(before).all() or name != "period"
+        for batch in batches:
+            state = jax.jit(metric.update)(state, **batch)
+        for read in ("interval", "error_bound"):
+            found, wanted = getattr(metric, read)(state), getattr(area, read)(plain)
+            np.testing.assert_allclose(found, wanted, rtol=1e-4, err_msg=name)
+
+
 def test_an_average_without_weights_counts_rows_that_decay():
     """And a long one does not forget what it has seen."""
     average = jm.ExponentialMovingAverage
@@ -320,6 +343,10 @@ UNFIT = [
     (
         lambda: jm.ExponentialMovingAverage(jm.Windowed(jm.Mean(), 2), 2.0),
         "may be no weighted sum",
+    ),
+    (
+        lambda: jm.Windowed(jm.Sliced(jm.BestSoFar(jm.Mean()), 2), 2),
+        "goes by updates, and to a window each is the first; put the window inside",
     ),
     (lambda: jm.BestSoFar(jm.Mean(), "most"), "mode must be one of"),
     (lambda: jm.BestSoFar("mean"), "metric must be a metric; got 'mean'"),
