@@ -278,7 +278,7 @@ def _scales(terms: Terms, groups: int) -> tuple[jax.Array, jax.Array]:
         table = jnp.full((groups + 1,), LEAST, jnp.int32)
         return table.at[place].max(own, mode="promise_in_bounds")[:groups]
 
-    if lanes.number > 1 or lanes.mesh is not None:
+    if lanes.number > 1:
         # Rows of padding have weight 0.
         batch = jax.tree.map(lambda x: split(x, lanes), filled(batch, lanes))
         found = jnp.max(jax.vmap(of_lane)(batch), axis=0)

@@ -36,18 +36,21 @@ def as_rows(batch: Batch, classes: int | None = None) -> Batch:
 
     Entries that are sharded stay where they are, but for classes, which are gathered.
     Where Explicit axes split more than the first dimension, that takes another order of
-    the rows, the same for all arrays.
+    the rows, the same for all arrays. Of one device, and of no rows, arrays are whole.
     """
     leaves = jax.tree.leaves(batch)
     kept = () if classes is None else (classes,)
     shape = leaves[0].shape[: leaves[0].ndim - len(kept)]
     mesh, axes = _explicit_axes(leaves)
-    if mesh is None or not any(axes[1:]):
-        plain: Batch = jax.tree.map(lambda x: x.reshape(-1, *kept), batch)
+    length = math.prod(shape)
+    if mesh is not None and (not length or _devices(mesh, axes) == 1):
+        batch, mesh = gathered(batch), None
+    if mesh is None:
+        plain: Batch = jax.tree.map(lambda x: x.reshape(length, *kept), batch)
         return plain
     pieces: list[int] = []  # of each dimension, the shards and what is in one
     for size, names in zip(shape, axes, strict=False):
-        number = math.prod(mesh.shape[a] for a in names)
+        number = _devices(mesh, [names])
         pieces += [number, size // number]
     shards, inside = range(0, len(pieces), 2), range(1, len(pieces), 2)
     whole = [names or None for names in axes[: len(shape)]]
@@ -59,10 +62,11 @@ def as_rows(batch: Batch, classes: int | None = None) -> Batch:
 
     def flat(x: jax.Array) -> jax.Array:
         x = jax.sharding.reshard(x, sharded(*whole))
+        if not any(axes[1:]):
+            return x.reshape(length, *kept)
         x = lax.reshape(x, (*pieces, *kept), out_sharding=sharded(*cut))
         x = jnp.transpose(x, (*shards, *inside, *range(len(pieces), x.ndim)))
-        flat_shape = math.prod(shape), *kept
-        return lax.reshape(x, flat_shape, out_sharding=sharded(merged or None))
+        return lax.reshape(x, (length, *kept), out_sharding=sharded(merged or None))
 
     with jax.sharding.use_abstract_mesh(mesh):
         rows: Batch = jax.tree.map(flat, batch)
@@ -134,6 +138,11 @@ def _explicit_axes(
             if names:
                 found[dim], mesh = names, sharding.mesh
     return mesh, found
+
+
+def _devices(mesh: jax.sharding.AbstractMesh, axes: list[tuple[str, ...]]) -> int:
+    """How many devices the axes split something over."""
+    return math.prod(mesh.shape[a] for names in axes for a in names)
 
 
 def row_numbers(like: jax.Array) -> jax.Array:

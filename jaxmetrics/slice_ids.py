@@ -96,7 +96,8 @@ def present(
                 f"{role} must be a scalar or have an entry, or a row of them, for each "
                 f"of {IDS}; got {role} {entries.shape} and {IDS} {ids.shape}."
             )
-        entries = entries if entries.dtype == jnp.bool_ else entries != 0
+        if entries.dtype != jnp.bool_:
+            entries = entries.astype(jnp.float32) != 0  # as they are summed
         found = entries if found is None else together(role, found, entries)
     if found is None:
         return None

@@ -60,7 +60,8 @@ class Sliced(OfStates):
       metric: What is computed of each slice: any metric whose update takes a mask.
       num_slices: How many there are.
       minimum_count: A slice of fewer rows is NaN, and left out of `worst`, `gap` and
-        `ratio`. Rows count that are kept and weigh something, however old they are.
+        `ratio`. Rows count that `mask` keeps and that weigh something, however old they
+        are, and whatever the metric makes of them.
 
     Returns:
       From `compute`, `Slices(total, slices)`; in a `Collection` the names `name/total`

@@ -136,10 +136,8 @@ def _with_padding(sweep: Sweep, batch: Batch, lanes: Lanes) -> tuple[Sweep, Batc
 
 
 def alone(batch: Batch) -> bool:
-    """Whether the batch is one lane, and of no sharded type."""
-    lanes = lanes_of(jax.tree.leaves(batch))
-    # An Explicit axis of size 1 is one lane, and still part of every type.
-    return lanes.number == 1 and lanes.mesh is None
+    """Whether the batch is one lane."""
+    return lanes_of(jax.tree.leaves(batch)).number == 1
 
 
 def swept(
@@ -158,7 +156,7 @@ def swept(
     """
     lanes = lanes_of(jax.tree.leaves(batch))
     typed = lanes.mesh is not None
-    if alone(batch) and _rows(batch):
+    if lanes.number == 1 and _rows(batch):
         return _lane(sweep, batch, usual, place, typed=typed)
     # Where there are no rows some are added: loops and branches have their type.
     sweep, batch = _with_padding(sweep, batch, lanes)

@@ -167,7 +167,8 @@ def test_rows_that_the_devices_do_not_divide_count_the_same():
 
 
 WITH_SLICES = jm.Collection(
-    plain=METRICS,
+    auc=jm.AUC(num_thresholds=9),
+    weighted_auroc=jm.AUROC(num_cells=15).with_inputs(sample_weight="weight"),
     slices=jm.Sliced(jm.Precision(), 3),
     areas=jm.Sliced(jm.AUROC(num_cells=15), 3),
     losses=jm.Sliced(jm.Mean(), 3).with_inputs(values="loss", sample_weight="weight"),
@@ -176,29 +177,66 @@ WITH_SLICES = jm.Collection(
 )
 
 
-@pytest.mark.parametrize("way", ["shard_map", "explicit"])
-def test_a_batch_without_rows_changes_nothing_on_any_device(way):
+def test_a_batch_without_rows_changes_nothing_inside_shard_map():
     """Compiled from nothing, it has the types of one with rows."""
     metric = WITH_SLICES
     first = {**BATCHES[0], "slice_ids": np.arange(ROWS, dtype=np.int32) % 3}
     nothing = {name: x[:0] for name, x in first.items()}
     state = jax.jit(metric.update)(metric.init(), **first)
-    kind = AxisType.Explicit if way == "explicit" else AxisType.Auto
-    mesh = make_mesh(4, kind)
 
+    @jax.shard_map(mesh=make_mesh(4), in_specs=(P(), P("data")), out_specs=P())
     def add(state, batch):
-        if way == "explicit":
-            return metric.merge(state, metric.update(metric.init(), **batch))
         latest = metric.update(metric.init(), **batch)
         return metric.merge(state, metric.all_reduce(latest, "data"))
 
-    if way == "shard_map":
-        add = jax.shard_map(add, mesh=mesh, in_specs=(P(), P("data")), out_specs=P())
-    nothing = jax.device_put(nothing, NamedSharding(mesh, P("data")))
-    state = jax.device_put(state, NamedSharding(mesh, P()))
-    expected = jax.jit(metric.compute)(state)
     after = jax.block_until_ready(jax.jit(add)(state, nothing))
-    chex.assert_trees_all_equal(jax.jit(metric.compute)(after), expected)
+    compute = jax.jit(metric.compute)
+    chex.assert_trees_all_equal(compute(jax.device_get(after)), compute(state))
+
+
+EXPLICIT = jm.Collection(
+    rows=jm.Recall(),
+    many=jm.Recall(thresholds=tuple(i / 10 for i in range(1, 10))),
+    classes=jm.Recall(num_classes=4).with_inputs(y_true="labels", y_pred="scores"),
+    flat=jm.Precision(top_k=2).with_inputs(y_true="labels", y_pred="scores"),
+    area=jm.AUROC(num_cells=15),
+    mean=jm.Mean().with_inputs(values="scores"),
+    exact=jm.ExactAUROC(8),
+    sliced=jm.Sliced(jm.Recall(), 3, minimum_count=1),
+    several=jm.Sliced(jm.Recall(), 3).with_inputs(slice_ids="several"),
+    flagged=jm.Sliced(jm.Mean(), 3).with_inputs(values="scores", slice_ids="flags"),
+)
+
+
+@pytest.mark.parametrize(
+    ("devices", "rows", "whole"),
+    [(1, 0, None), (1, 8, None), (2, 0, None), (2, 8, "sample_weight"), (2, 8, "mask")],
+)
+def test_explicit_axes_of_any_size_split_some_inputs_and_not_others(
+    devices, rows, whole
+):
+    """Of one device too, and of rows that there are none of."""
+    rng = np.random.default_rng(7)
+    batch = {
+        "y_true": rng.integers(0, 2, rows).astype(np.float32),
+        "y_pred": rng.random(rows, np.float32),
+        "labels": rng.integers(0, 2, (rows, 4)).astype(np.float32),
+        "scores": rng.random((rows, 4), np.float32),
+        "sample_weight": np.float32(rng.integers(1, 5, rows)),
+        "mask": rng.random(rows) < 0.7,
+        "slice_ids": rng.integers(-1, 3, rows).astype(np.int32),
+        "several": rng.integers(-1, 3, (rows, 2)).astype(np.int32),
+        "flags": rng.random((rows, 3)) < 0.5,
+    }
+    update = jax.jit(lambda batch: EXPLICIT.update(EXPLICIT.init(), **batch))
+    mesh = make_mesh(devices, AxisType.Explicit)
+    placed = {
+        name: jax.device_put(
+            x, NamedSharding(mesh, P() if name == whole else P("data"))
+        )
+        for name, x in batch.items()
+    }
+    chex.assert_trees_all_close(update(placed), update(batch), rtol=1e-6)
 
 
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=str)

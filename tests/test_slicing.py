@@ -137,6 +137,18 @@ def test_ids_that_are_equal_on_all_devices_are_counted_on_each(metric):
         assert np.isnan(slices).tolist() == [True, False, True]
 
 
+def test_a_weight_that_is_nothing_in_float32_is_no_row_in_any_path():
+    """Of a row of one entry, of several ids, and of entries side by side."""
+    with jax.enable_x64(True):
+        rows = {"y_true": np.ones(9), "sample_weight": np.full(9, 1e-60)}
+        ids = np.zeros(9, np.int32)
+        metric = jm.Sliced(jm.Recall(), 3, minimum_count=1)
+        for pred, named in ((1, ids), (1, ids[:, None]), (np.ones((9, 1)), ids)):
+            pred = np.broadcast_to(pred, np.shape(pred) or 9)
+            state = after(metric, {**rows, "y_pred": pred, "slice_ids": named})
+            assert np.isnan(compute(metric, state).slices).all()
+
+
 def test_a_row_counts_if_one_of_its_entries_is_kept_and_weighs_something():
     """Not if one is kept, and another weighs something."""
     metric = jm.RowsBySlice(2)
