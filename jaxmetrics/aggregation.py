@@ -18,9 +18,10 @@ from jax.typing import ArrayLike
 
 from jaxmetrics import checks
 from jaxmetrics.accumulator import Accumulator, Groups
-from jaxmetrics.groups import Terms, tally_terms
-from jaxmetrics.histogram import Rows, Tally, present
+from jaxmetrics.groups import Terms, tally_groups
+from jaxmetrics.histogram import Rows, Tally, present, tally
 from jaxmetrics.lanes import as_rows, require_alike
+from jaxmetrics.limbs import max_weight
 from jaxmetrics.metric import Readout
 from jaxmetrics.numerics import (
     Pair,
@@ -230,8 +231,13 @@ def _sum(
         size: Any = entries.weight if by is _by_weight else entries.size()
         return Terms(size, here, entries.group)
 
+    if groups is None:
+        scale = max_weight(*terms(entries)[:2])
+        return tally(by, entries, cells=cells, scale=scale)
     flags = _FLAGS if by is _by_sign else 0
-    return tally_terms(by, entries, terms, cells=cells, flags=flags, groups=groups)
+    return tally_groups(
+        by, entries, groups=groups, cells=cells, flags=flags, terms=terms
+    )
 
 
 def _by_sign(entries: _Entries) -> Rows:

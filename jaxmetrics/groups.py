@@ -11,7 +11,7 @@ the batch; what that lacks for a group its sums tell, and then it is done again.
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -21,7 +21,11 @@ import numpy as np
 from jax import lax
 
 from jaxmetrics.codes import Codes, within
-from jaxmetrics.forms import BLOCK_ROWS, SCATTER_TERMS, term_rows
+from jaxmetrics.forms import (
+    BLOCK_ROWS,
+    SCATTER_TERMS,
+    term_rows,
+)
 from jaxmetrics.histogram import (
     Batch,
     Classify,
@@ -47,7 +51,14 @@ from jaxmetrics.numerics import add_pairs
 from jaxmetrics.sweeps import Sweep, alone, in_turn
 from jaxmetrics.wide import TERM_ROWS
 
-__all__ = ["Terms", "tally_groups", "tally_pairs_of_groups", "tally_terms"]
+__all__ = [
+    "Part",
+    "Sums",
+    "Terms",
+    "tally_groups",
+    "tally_pairs_of_groups",
+    "tally_parts",
+]
 
 MOST_CELLS = 2**15  # of a group, whose limbs are added
 MOST_TERM_PLACES = 2**13  # of all: to read out more costs what one scatter saves
@@ -65,31 +76,79 @@ class Terms(NamedTuple):
     group: Any  # int32; what is not below `groups` is of the last; or no groups
 
 
-def tally_terms(
-    classify: Classify,
+class Part(NamedTuple):
+    """One of several sums of the weights of the same rows."""
+
+    classify: Classify  # says the cell of each row, and what weight goes there
+    cells: int
+    squares: bool = False  # whether weights are squared
+
+
+class Sums(NamedTuple):
+    """What is found of several parts; a leading axis of groups, if any."""
+
+    flags: jax.Array  # uint32 (flags,): rows with each flag
+    rows: jax.Array | None  # uint32 (): all that came, of groups alone
+    parts: list[Sum]  # float32 (cells,) each
+
+
+def tally_parts(
+    parts: Sequence[Part],
     batch: Batch,
     terms: Callable[[Batch], Terms],
     *,
-    cells: int,
-    flags: int = 0,
+    flags: int,
     groups: int | None = None,
-) -> Tally:
-    """Sums of weights by cell, relative to the largest; of each group, if any.
+) -> Sums:
+    """Several sums of weights by cell, relative to the largest; of each group, if any.
 
     Args:
-      classify: As for `tally`.
+      parts: What is summed; the rows of the first say the flags, and the groups.
       batch: As for `tally`.
-      terms: As for `tally_groups`.
-      cells: The number of cells.
+      terms: As for `tally_groups`; no weight that goes to a cell is larger.
       flags: The number of flags.
       groups: The number of groups, or None.
     """
+    found, one = terms(batch), jnp.asarray(_ONE)
+    scale: Any
     if groups is None:
-        scale = max_weight(*terms(batch)[:2])
-        return tally(classify, batch, cells=cells, flags=flags, scale=scale)
-    return tally_groups(
-        classify, batch, groups=groups, cells=cells, flags=flags, terms=terms
-    )
+        scale = max_weight(found.weight, found.keep)
+        both: Any = (batch,)
+    else:
+        scale, of_rows = _scales(found, groups)
+        both = batch, of_rows
+
+    def by_cell(part: Part, both: Any) -> Rows:
+        rows: Any = part.classify(both[0])
+        share = to_share(rows.weight, scale if groups is None else both[1])
+        share = share * share if part.squares else share
+        if groups is None:
+            return Rows(rows.cell, rows.flags, share)
+        group = within(rows.group, groups)
+        return Rows(_in_group(group, rows.cell, part.cells), (), share)
+
+    shape = () if groups is None else (groups,)
+    tallies, sums = [], []
+    for part in parts:
+        cells = math.prod(shape) * part.cells
+        own = tally(partial(by_cell, part), both, cells=cells, flags=flags, scale=one)
+        units = 2 * scale if part.squares else scale
+        total, error = (
+            times_two_to(units[..., None], x.reshape(*shape, part.cells))
+            for x in own.weighed
+        )
+        tallies.append(own)
+        sums.append((total, error))
+    if groups is None:
+        return Sums(tallies[0].flags, None, sums)
+
+    def by_row(batch: Batch) -> Rows:
+        rows: Any = parts[0].classify(batch)
+        cell = lax.select(rows.cell < 0, rows.cell, lax.full_like(rows.cell, 0))
+        return Rows(cell, rows.flags, group=within(rows.group, groups))
+
+    _, marked, number = tally_codes(by_row, batch, Codes(1, flags, groups))
+    return Sums(marked, number, sums)
 
 
 def tally_groups(
@@ -201,40 +260,24 @@ def _at_once(plan: _Plan, batch: Batch) -> tuple[Tally, jax.Array]:
 def _apart(plan: _Plan, batch: Batch) -> Tally:
     """Weights relative to the largest of their group, squares, and rows."""
     classify, terms, groups, cells, flags, squares = plan
-    of_groups, of_rows = _scales(terms(batch), groups)
     # Of a row as wide as blocks may be long, more squares than a cell can hold.
     width = math.prod(jax.tree.leaves(batch)[0].shape[1:])
-    parts = max(1, -(-width // BLOCK_ROWS))
+    several = max(1, -(-width // BLOCK_ROWS))
 
-    def by_row(batch: Batch) -> Rows:
+    def by_square(batch: Batch) -> Rows:
         rows: Any = classify(batch)
-        cell = lax.select(rows.cell < 0, rows.cell, lax.full_like(rows.cell, 0))
-        return Rows(cell, rows.flags, group=rows.group)
+        place = lax.full_like(rows.cell, 0)
+        if several > 1:
+            place += np.arange(width, dtype=np.int32) // BLOCK_ROWS
+        place = lax.select(rows.cell < 0, rows.cell, place)
+        return Rows(place, (), rows.weight, group=rows.group)
 
-    def by_cell(both: tuple[Batch, jax.Array]) -> Rows:
-        rows: Any = classify(both[0])
-        share = to_share(rows.weight, both[1])
-        return Rows(_in_group(rows, rows.cell, cells), (), share)
-
-    def by_square(both: tuple[Batch, jax.Array]) -> Rows:
-        rows: Any = classify(both[0])
-        share = to_share(rows.weight, both[1])
-        place = by_row(both[0]).cell
-        if parts > 1:
-            part = np.arange(width, dtype=np.int32) // BLOCK_ROWS
-            place = lax.select(place < 0, place, place + part)
-        return Rows(_in_group(rows, place, parts), (), share * share)
-
-    def summed(classify: Classify, cells: int) -> Sum:
-        both = batch, of_rows
-        one = jnp.asarray(_ONE)
-        sums = tally(classify, both, cells=groups * cells, scale=one).weighed
-        total, error = (x.reshape(groups, cells) for x in sums)
-        return total, error
-
-    _, found, rows = tally_codes(by_row, batch, Codes(1, flags, groups))
-    square = _all_of(summed(by_square, parts)) if squares else None
-    return _tally(found, rows, of_groups, summed(by_cell, cells), square)
+    parts = [Part(classify, cells)]
+    parts += [Part(by_square, several, squares=True)] if squares else []
+    sums = tally_parts(parts, batch, terms, flags=flags, groups=groups)
+    counts = jnp.zeros((groups, cells), jnp.uint32)
+    square = _all_of(sums.parts[1]) if squares else None
+    return Tally(counts, sums.flags, sums.parts[0], square, sums.rows)
 
 
 def _all_of(sums: Sum) -> Sum:
@@ -300,7 +343,7 @@ def tally_pairs_of_groups(
         place = lax.select(dropped & (place == cells), lax.full_like(place, -1), place)
         place = lax.select(dropped, place, rows.cell)
         amount = lax.select(dropped, lax.full_like(rows.cell, 0), rows.amount)
-        return Rows(_in_group(rows, place, width), (), amount=amount)
+        return Rows(_in_group(rows.group, place, width), (), amount=amount)
 
     words = tally_pairs(by_group, batch, cells=groups * width)
     return words[:, :-1].reshape(2, groups, width, 2)
@@ -313,8 +356,6 @@ def _in_groups(classify: Classify, groups: int, batch: Batch) -> Rows:
     return result
 
 
-def _in_group(rows: Rows, place: jax.Array, width: int) -> jax.Array:
+def _in_group(group: jax.Array, place: jax.Array, width: int) -> jax.Array:
     """The place among those of all groups; a negative one drops the row."""
-    if rows.group is None:
-        raise AssertionError("rows by group name their groups")
-    return lax.select(place < 0, lax.full_like(place, -1), rows.group * width + place)
+    return lax.select(place < 0, lax.full_like(place, -1), group * width + place)

@@ -6,7 +6,6 @@ with thousands of points, and whatever is read off curves.
 """
 
 import math
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -25,7 +24,7 @@ from jaxmetrics.binary import (
     widened,
 )
 from jaxmetrics.checks import Mismatch, WrongKind
-from jaxmetrics.groups import Terms, tally_pairs_of_groups, tally_terms
+from jaxmetrics.groups import Part, Terms, tally_pairs_of_groups, tally_parts
 from jaxmetrics.histogram import Rows, add_pairs_of, tally_pairs
 from jaxmetrics.lanes import as_rows
 from jaxmetrics.numerics import (
@@ -206,15 +205,17 @@ class ScoreHistogram(Accumulator):
 
     def _weighed(self, entries: Entries, groups: int | None = None) -> Groups:
         """The sums of rows with weights; groups are the second axis, if any."""
-        summed = partial(tally_terms, batch=entries, groups=groups)
         cells, labels = math.prod(self._shape), math.prod(self._shape[:2])
-        sums = summed(self._rows, terms=_weights, cells=cells, flags=_FLAGS)
-        offsets = summed(self._offset_rows, terms=_weights, cells=cells)
-        squares = summed(self._square_rows, terms=_squares, cells=labels)
+        parts = [
+            Part(self._rows, cells),
+            Part(self._offset_rows, cells),
+            Part(self._label_rows, labels, squares=True),
+        ]
+        sums = tally_parts(parts, entries, _terms, flags=_FLAGS, groups=groups)
         flags = words_from_counts(sums.flags)
         shape = *flags.shape[:-1], *self.empty().counts.shape[1:]
         counts = jnp.zeros(shape, jnp.uint32).at[..., -_FLAGS:, 0].set(flags)
-        weights = [jnp.stack(x.weighed) for x in (sums, offsets, squares)]
+        weights = [jnp.stack(part) for part in sums.parts]
         data = ScoreData(counts, jnp.concatenate(weights, axis=-1))
         return Groups(data, sums.rows)
 
@@ -268,12 +269,12 @@ class ScoreHistogram(Accumulator):
         offset = rows.amount.astype(jnp.float32) * np.float32(1 / LEVELS)
         return Rows(rows.cell, (), rows.weight * offset, group=rows.group)
 
-    def _square_rows(self, entries: Entries) -> Rows:
-        """The squares of the weights by class and label."""
+    def _label_rows(self, entries: Entries) -> Rows:
+        """The same by class and label alone."""
         rows: Any = self._rows(entries)
         label = lax.div(rows.cell, np.int32(self.cells.number))
-        cell = lax.select(rows.cell < 0, rows.cell, label)
-        return Rows(cell, (), rows.weight * rows.weight, group=rows.group)
+        label = lax.select(rows.cell < 0, rows.cell, label)
+        return Rows(label, (), rows.weight, group=rows.group)
 
     def decayed(self, data: ScoreData, factor: jax.Array) -> ScoreData:
         """Every row as one of less weight."""
@@ -391,11 +392,6 @@ class ScoreHistogram(Accumulator):
         return words, weights, squares
 
 
-def _weights(entries: Entries) -> Terms:
+def _terms(entries: Entries) -> Terms:
     weight: Any = entries.weight
     return Terms(weight, entries.keep, entries.group)
-
-
-def _squares(entries: Entries) -> Terms:
-    terms = _weights(entries)
-    return terms._replace(weight=terms.weight * terms.weight)
