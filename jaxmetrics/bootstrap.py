@@ -163,14 +163,14 @@ class Bootstrap(Around):
             return
         if inputs.get(IDS) is not None:
             raise WrongKind(
-                f"replicates are drawn from numbers of rows, whose {IDS} say nothing; "
-                "set weighted=True."
+                f"replicates are drawn from counts, which {IDS} cannot change; leave "
+                "them out, or set weighted=True, to draw each row by its id."
             )
         for part in self.metric.accumulator.parts:
             name = part.input_for("sample_weight")
             if inputs.get(name or "") is not None:
                 raise WrongKind(
-                    f"replicates are drawn from numbers of rows, and {name} came; set "
+                    f"replicates are drawn from counts, and {name} came; set "
                     "weighted=True."
                 )
             for name, needed in part.inputs.items():

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxmetrics import checks, feeding
@@ -178,6 +179,7 @@ def _program(metric: Metric, step: Callable[..., Any], whole: NamedSharding) -> 
                 f"in {{'y_true': ..., 'y_pred': ...}}; got {type(inputs).__name__}."
             )
         if "mask" in metric.accumulator.inputs:
+            _require_rows(metric, inputs)
             mask = _both(inputs.get("mask"), marks == ROW)
             inputs = {**inputs, "mask": mask}
         try:
@@ -197,6 +199,18 @@ def _program(metric: Metric, step: Callable[..., Any], whole: NamedSharding) -> 
 # One for each of the last evaluations of a training, as after every epoch. Programs
 # hold on to what `step` refers to, so there are few.
 _kept_program = functools.lru_cache(maxsize=8)(_program)
+
+
+def _require_rows(metric: Metric, inputs: Mapping[str, Any]) -> None:
+    """Refuses a single number, of which the padding could not be left out."""
+    for part in metric.accumulator.parts:
+        for name in part.row_inputs if part.input_for("mask") == "mask" else ():
+            if name in inputs and np.shape(inputs[name]) == ():
+                raise Mismatch(
+                    f"step must return an entry of {name} for each row of the batch, "
+                    "as losses before their mean, so that padding can be left out; got "
+                    "a single one."
+                )
 
 
 def _both(mask: Any, real: jax.Array) -> jax.Array:

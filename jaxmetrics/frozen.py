@@ -128,6 +128,7 @@ def _require_bound(
     name: str, signature: inspect.Signature, /, *args: Any, **options: Any
 ) -> None:
     try:
+        signature.bind_partial(*args, **options)  # what is unknown comes first
         signature.bind(*args, **options)
     except TypeError as error:
         names = ", ".join(list(signature.parameters)[1:])

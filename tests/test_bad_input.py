@@ -563,6 +563,11 @@ OPTIONS = [
         TypeError,
         "^Precision: .* unexpected keyword argument 'threshold'; the options are: thre",
     ),
+    (
+        lambda: jm.ExponentialMovingAverage(jm.Mean(), decay=0.9),
+        TypeError,
+        "unexpected keyword argument 'decay'; the options are: metric, half_life",
+    ),
     (lambda: jm.Precision(None, None, None, 3), TypeError, "positional argument"),
 ]
 

@@ -357,7 +357,7 @@ def test_options_that_cannot_be_are_refused(make, error, words):
     ("metric", "more", "words"),
     [
         (jm.Recall(), {"sample_weight": np.ones(16)}, "and sample_weight came; set"),
-        (jm.Recall(), {"row_ids": np.arange(16)}, "row_ids say nothing; set weighted"),
+        (jm.Recall(), {"row_ids": np.arange(16)}, "row_ids cannot change; leave"),
         (
             jm.Recall(),
             {"y_true": np.ones((16, 3)), "y_pred": np.ones((16, 3))},

@@ -210,7 +210,7 @@ EXPLICIT = jm.Collection(
 
 @pytest.mark.parametrize(
     ("devices", "rows", "whole"),
-    [(1, 0, None), (1, 8, None), (2, 0, None), (2, 8, "sample_weight"), (2, 8, "mask")],
+    [(1, 0, None), (1, 8, None), (2, 0, None), (2, 8, "sample_weight")],
 )
 def test_explicit_axes_of_any_size_split_some_inputs_and_not_others(
     devices, rows, whole

@@ -447,6 +447,11 @@ BATCH = {name: x[:4] for name, x in ROWS.items()}
             r"mask that step returns .* each of the 4 rows of the batch; got .*\(3,\)",
         ),
         (
+            {"step": lambda p, b: step(p, b) | {"y_pred": jnp.float32(1)}},
+            ValueError,
+            "an entry of y_pred for each row of the batch, as losses .*; got a single",
+        ),
+        (
             {"metrics": 3},
             TypeError,
             "'metrics' must be a metric, or a dict of metrics by name; got int",
