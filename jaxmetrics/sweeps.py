@@ -58,6 +58,7 @@ __all__ = [
 FEW_CELLS = 8  # up to here one variadic reduce beats a scatter
 MOST_PLACES = 512  # whose table for two rows stays in the cache of a core
 MANY_CELLS = 2**13  # whose limbs take longer to read out than rows to be added
+MOST_AT_ONCE = 2**25  # cells of all blocks side by side, of up to 24 bytes each
 AHEAD_BLOCKS = 8  # for which is found at once what can be
 AT_A_STEP = 4  # blocks: of more than 8 kernels XLA runs some side by side
 LEAST_STEPS = 3  # which pay for compiling them
@@ -198,8 +199,9 @@ def _lane(
     """Sweeps the rows of one lane in the form that suits the backend.
 
     Where the sharding is part of the types (Explicit axes) the lanes are a `vmap` that
-    cannot hold the second one of `_at_once`. A lane among others is not taken by twos,
-    which looks at what it has found: under `vmap` devices would wait for each other.
+    cannot hold the second one of `_at_once`, whose tables must also fit in memory. A
+    lane among others is not taken by twos, which looks at what it has found: under
+    `vmap` devices would wait for each other.
     """
     first = jax.tree.leaves(batch)[0]
     if sweep.form is SCATTER_PAIRS and first.size > WIDE_ROWS:
@@ -213,7 +215,8 @@ def _lane(
     if first.size <= BLOCK_ROWS:
         ways = {"tpu": product.whole, "default": sweep.whole}
     else:
-        in_blocks = in_turn if typed else _at_once
+        tables = sweep.cells * -(-first.size // BLOCK_ROWS)
+        in_blocks = in_turn if typed or tables > MOST_AT_ONCE else _at_once
         ways = {
             "cpu": partial(in_turn, sweep, limit=BLOCK_ROWS),
             "tpu": partial(in_turn, product, limit=BLOCK_ROWS),

@@ -118,6 +118,21 @@ def test_many_cells_weigh_what_few_would(monkeypatch):
     chex.assert_trees_all_equal(*found)
 
 
+def test_tables_of_all_blocks_are_side_by_side_only_where_they_fit(monkeypatch):
+    """Elsewhere than on a CPU; what does not fit goes block by block."""
+    monkeypatch.setattr(sweeps, "BLOCK_ROWS", 64)
+    monkeypatch.setattr(sweeps, "MOST_AT_ONCE", 9 * 4)
+    batch = Batch(jnp.zeros(8 * 64 * 4, jnp.int32), jnp.ones(8 * 64 * 4))
+    for cells, loops in ((9, False), (10, True)):
+
+        def weigh(batch, cells=cells):
+            scale = limbs.max_weight(batch.weight, None)
+            return histogram.tally(classify, batch, cells=cells, flags=2, scale=scale)
+
+        lowered = jax.jit(weigh).trace(batch).lower(lowering_platforms=("cuda",))
+        assert ("stablehlo.while" in lowered.as_text()) == loops
+
+
 @pytest.mark.parametrize("groups", [1, 3])
 @pytest.mark.parametrize("flagged", [False, True])
 def test_all_forms_of_counts_are_equal(groups, flagged, monkeypatch):
