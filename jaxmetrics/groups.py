@@ -109,36 +109,17 @@ def tally_parts(
       flags: The number of flags.
       groups: The number of groups, or None.
     """
-    found, one = terms(batch), jnp.asarray(_ONE)
+    found = terms(batch)
     scale: Any
     if groups is None:
-        scale = max_weight(found.weight, found.keep)
-        both: Any = (batch,)
+        scale = of_rows = max_weight(found.weight, found.keep)
     else:
         scale, of_rows = _scales(found, groups)
-        both = batch, of_rows
-
-    def by_cell(part: Part, both: Any) -> Rows:
-        rows: Any = part.classify(both[0])
-        share = to_share(rows.weight, scale if groups is None else both[1])
-        share = share * share if part.squares else share
-        if groups is None:
-            return Rows(rows.cell, rows.flags, share)
-        group = within(rows.group, groups)
-        return Rows(_in_group(group, rows.cell, part.cells), (), share)
-
-    shape = () if groups is None else (groups,)
-    tallies, sums = [], []
-    for part in parts:
-        cells = math.prod(shape) * part.cells
-        own = tally(partial(by_cell, part), both, cells=cells, flags=flags, scale=one)
-        units = 2 * scale if part.squares else scale
-        total, error = (
-            times_two_to(units[..., None], x.reshape(*shape, part.cells))
-            for x in own.weighed
-        )
-        tallies.append(own)
-        sums.append((total, error))
+    tallies = [_shares(part, batch, of_rows, flags, groups) for part in parts]
+    sums = []
+    for part, own in zip(parts, tallies, strict=True):
+        total, error = (x.reshape(*scale.shape, part.cells) for x in own.weighed)
+        sums.append(_in_units((total, error), 2 * scale if part.squares else scale))
     if groups is None:
         return Sums(tallies[0].flags, None, sums)
 
@@ -149,6 +130,32 @@ def tally_parts(
 
     _, marked, number = tally_codes(by_row, batch, Codes(1, flags, groups))
     return Sums(marked, number, sums)
+
+
+def _shares(
+    part: Part, batch: Batch, scale: jax.Array, flags: int, groups: int | None
+) -> Tally:
+    """Sums of the shares that weights have of 2^scale: of all, or of each row's."""
+
+    def by_cell(both: tuple[Batch, jax.Array]) -> Rows:
+        rows: Any = part.classify(both[0])
+        share = to_share(rows.weight, both[1])
+        share = share * share if part.squares else share
+        if groups is None:
+            return Rows(rows.cell, rows.flags, share)
+        group = within(rows.group, groups)
+        return Rows(_in_group(group, rows.cell, part.cells), (), share)
+
+    one = jnp.asarray(_ONE)
+    if groups is None:
+        return tally(
+            lambda batch: by_cell((batch, scale)),
+            batch,
+            cells=part.cells,
+            flags=flags,
+            scale=one,
+        )
+    return tally(by_cell, (batch, scale), cells=groups * part.cells, scale=one)
 
 
 def tally_groups(
@@ -294,15 +301,15 @@ def _tally(
     square: Sum | None,
 ) -> Tally:
     """Sums of shares, and of their squares, in the units of their groups."""
-
-    def in_units(sums: Sum, exponent: jax.Array) -> Sum:
-        total, error = (times_two_to(exponent[:, None], x) for x in sums)
-        return total, error
-
     counts = jnp.zeros(weights[0].shape, jnp.uint32)
-    weights = in_units(weights, scale)
-    square = None if square is None else in_units(square, 2 * scale)
+    weights = _in_units(weights, scale)
+    square = None if square is None else _in_units(square, 2 * scale)
     return Tally(counts, flags, weights, square, rows)
+
+
+def _in_units(sums: Sum, exponent: jax.Array) -> Sum:
+    total, error = (times_two_to(exponent[..., None], x) for x in sums)
+    return total, error
 
 
 def _scales(terms: Terms, groups: int) -> tuple[jax.Array, jax.Array]:
