@@ -14,13 +14,7 @@ from jaxmetrics.accumulator import Accumulator, together
 from jaxmetrics.checks import Mismatch, WrongKind
 from jaxmetrics.numerics import add_counts, carry, words_from_counts, words_to_float
 from jaxmetrics.reduction import AxisName, reduce_over, varying_with
-from jaxmetrics.slice_ids import (
-    IDS,
-    checked_ids,
-    numbers,
-    once,
-    present,
-)
+from jaxmetrics.slice_ids import IDS, checked_ids, numbers, once, present
 from jaxmetrics.stacks import at, folded, joined, reduced, repeated
 from jaxmetrics.wrapping import Wrapper
 

@@ -154,8 +154,7 @@ def _scatter_counts(raw: jax.Array | None, block: Block, cells: int) -> jax.Arra
     """
     if block.flags:
         raise AssertionError("flags are counted as codes")
-    width = cells + 1
-    index = lax.select(block.cell < 0, lax.full_like(block.cell, cells), block.cell)
+    width, index = cells + 1, _index(block.cell, cells)
     if _copies(cells) > 1:
         index = wide.in_copies(index, width, _copies(cells))
     return add_at(raw, index, np.uint32(1), _copies(cells) * width)
@@ -180,7 +179,7 @@ def _scatter_pairs(raw: jax.Array | None, block: Block, cells: int) -> jax.Array
     """Many cells: a scatter-add of rows and of their amounts at once."""
     if block.flags or block.amount is None:
         raise AssertionError("rows come with amounts, and flags as cells")
-    index = lax.select(block.cell < 0, lax.full_like(block.cell, cells), block.cell)
+    index = _index(block.cell, cells)
     return wide.add_at(raw, index, block.amount, cells + 1)
 
 
@@ -243,11 +242,15 @@ def _scatter_terms(raw: Sums | None, block: Block, cells: int) -> Sums:
 
 
 def _weighed(block: Block, cells: int) -> tuple[jax.Array, Weights]:
-    """Places, of what is dropped behind the last cell, and weights."""
-    cell, weights = block.cell, block.weights
-    if weights is None:
+    """Places in a table, and weights."""
+    if block.weights is None:
         raise AssertionError("rows without weights are counted")
-    return lax.select(cell < 0, lax.full_like(cell, cells), cell), weights
+    return _index(block.cell, cells), block.weights
+
+
+def _index(cell: jax.Array, cells: int) -> jax.Array:
+    """Places in a table: that of rows that are dropped is behind the last cell."""
+    return lax.select(cell < 0, lax.full_like(cell, cells), cell)
 
 
 def _rest(block: Block, weights: Weights) -> Sums:

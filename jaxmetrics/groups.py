@@ -21,11 +21,7 @@ import numpy as np
 from jax import lax
 
 from jaxmetrics.codes import Codes, within
-from jaxmetrics.forms import (
-    BLOCK_ROWS,
-    SCATTER_TERMS,
-    term_rows,
-)
+from jaxmetrics.forms import BLOCK_ROWS, SCATTER_TERMS, term_rows
 from jaxmetrics.histogram import (
     Batch,
     Classify,
@@ -53,7 +49,7 @@ from jaxmetrics.wide import TERM_ROWS
 
 __all__ = [
     "Part",
-    "Sums",
+    "PartSums",
     "Terms",
     "tally_groups",
     "tally_pairs_of_groups",
@@ -84,7 +80,7 @@ class Part(NamedTuple):
     squares: bool = False  # whether weights are squared
 
 
-class Sums(NamedTuple):
+class PartSums(NamedTuple):
     """What is found of several parts; a leading axis of groups, if any."""
 
     flags: jax.Array  # uint32 (flags,): rows with each flag
@@ -99,7 +95,7 @@ def tally_parts(
     *,
     flags: int,
     groups: int | None = None,
-) -> Sums:
+) -> PartSums:
     """Several sums of weights by cell, relative to the largest; of each group, if any.
 
     Args:
@@ -121,7 +117,7 @@ def tally_parts(
         total, error = (x.reshape(*scale.shape, part.cells) for x in own.weighed)
         sums.append(_in_units((total, error), 2 * scale if part.squares else scale))
     if groups is None:
-        return Sums(tallies[0].flags, None, sums)
+        return PartSums(tallies[0].flags, None, sums)
 
     def by_row(batch: Batch) -> Rows:
         rows: Any = parts[0].classify(batch)
@@ -129,7 +125,7 @@ def tally_parts(
         return Rows(cell, rows.flags, group=within(rows.group, groups))
 
     _, marked, number = tally_codes(by_row, batch, Codes(1, flags, groups))
-    return Sums(marked, number, sums)
+    return PartSums(marked, number, sums)
 
 
 def _shares(
@@ -137,25 +133,19 @@ def _shares(
 ) -> Tally:
     """Sums of the shares that weights have of 2^scale: of all, or of each row's."""
 
-    def by_cell(both: tuple[Batch, jax.Array]) -> Rows:
-        rows: Any = part.classify(both[0])
-        share = to_share(rows.weight, both[1])
+    def by_cell(batch: Batch, scale: jax.Array) -> Rows:
+        rows: Any = part.classify(batch)
+        share = to_share(rows.weight, scale)
         share = share * share if part.squares else share
         if groups is None:
             return Rows(rows.cell, rows.flags, share)
         group = within(rows.group, groups)
         return Rows(_in_group(group, rows.cell, part.cells), (), share)
 
-    one = jnp.asarray(_ONE)
+    weigh = partial(tally, cells=(groups or 1) * part.cells, scale=jnp.asarray(_ONE))
     if groups is None:
-        return tally(
-            lambda batch: by_cell((batch, scale)),
-            batch,
-            cells=part.cells,
-            flags=flags,
-            scale=one,
-        )
-    return tally(by_cell, (batch, scale), cells=groups * part.cells, scale=one)
+        return weigh(lambda batch: by_cell(batch, scale), batch, flags=flags)
+    return weigh(lambda both: by_cell(*both), (batch, scale))
 
 
 def tally_groups(
@@ -180,10 +170,9 @@ def tally_groups(
         which are then summed instead of counted.
       squares: Whether squares of weights are summed too.
     """
-    classify = partial(_in_groups, classify, groups)
     if terms is None:
-        codes = Codes(cells, flags, groups)
-        counts, found, rows = tally_codes(classify, batch, codes)
+        codes, own = Codes(cells, flags, groups), partial(_in_groups, classify, groups)
+        counts, found, rows = tally_codes(own, batch, codes)
         return Tally(counts, found, None, rows=rows)
 
     plan = _Plan(classify, terms, groups, cells, flags, squares)
@@ -229,7 +218,7 @@ def _at_once(plan: _Plan, batch: Batch) -> tuple[Tally, jax.Array]:
     codes, usual = plan.codes, plan.codes.usual
 
     def by_place(batch: Batch) -> Rows:
-        rows: Any = classify(batch)
+        rows: Any = _in_groups(classify, groups, batch)
         light = (rows.cell >= 0) & (rows.weight == 0)
         cell = lax.select(light, lax.full_like(rows.cell, cells), rows.cell)
         _, place = codes.of(cell, rows.flags, rows.group)

@@ -234,6 +234,5 @@ class ExponentialMovingAverage(OfStates):
 
     def each(self, data: Any, read: Callable[[State], Any]) -> Any:
         """What is read of the state of the rows as they weigh now."""
-        return read(
-            State(self.inner(data, lambda _, own: own), self.metric.accumulator)
-        )
+        now = self.inner(data, lambda _, own: own)
+        return read(State(now, self.metric.accumulator))

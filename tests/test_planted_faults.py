@@ -128,7 +128,7 @@ def halves(self: Any, data: Sums, other: Sums) -> Sums:
 
 def sees_tracing(self: Any, x: jax.Array, weight: Any, mask: Any) -> Sums:
     """Another sum when it is traced."""
-    return Share().sums(x * (1 + isinstance(x, jax.core.Tracer)), weight, mask)
+    return Share().sums(x + isinstance(x, jax.core.Tracer), weight, mask)
 
 
 @property
@@ -296,7 +296,7 @@ FAULTS: dict[str, tuple[type, str, Any]] = {
     "a host callback": (faulty(sums=asks_the_host), "loops", VALUES),
     "inputs written to": (faulty(measure=writes_to_inputs), "inputs", VALUES),
     "reads counted": (faulty(value=counts_reads), "pure compute", VALUES),
-    "tracing seen": (faulty(sums=sees_tracing), "eager", VALUES),
+    "tracing seen": (faulty(sums=sees_tracing), "eager", FLAGS),
     "a key that is an address": (faulty(key=address), "checkpoint", VALUES),
     "equal by identity": (faulty(__eq__=is_same), "value", VALUES),
     "a trace for each copy": (faulty(__eq__=is_same), "one trace", VALUES),
